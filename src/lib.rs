@@ -26,6 +26,7 @@
     clippy::wildcard_enum_match_arm
 )]
 
+pub mod check;
 pub mod cli;
 pub mod startup;
 

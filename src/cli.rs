@@ -1,0 +1,64 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Overrides};
+
+/// An OpenAI-compatible gateway with a vision-language model in its own process.
+#[derive(Debug, Parser)]
+#[command(name = "porthole", version)]
+pub struct Cli {
+    /// Configuration file; without it `config.toml`, where there is one.
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    /// Address and port to listen on.
+    #[arg(long, global = true)]
+    bind: Option<String>,
+    /// Model folder or hub id.
+    #[arg(long, global = true)]
+    model: Option<String>,
+    /// What to do; `serve` where nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Load the model and serve.
+    Serve,
+    /// Read the configuration, name every problem, and say what would be loaded.
+    Check,
+    /// Ask the running server whether it lives; the exit code is the answer.
+    Healthcheck,
+}
+
+impl Cli {
+    /// What the flags override.
+    pub fn overrides(&self) -> Overrides {
+        Overrides { config: self.config.clone(), bind: self.bind.clone(), model: self.model.clone() }
+    }
+}
+
+/// Asks the server of this configuration for `/health`.
+///
+/// # Errors
+/// In words: it does not answer, or not with 200.
+pub async fn healthcheck(config: &Config) -> Result<(), String> {
+    let mut address = config.server.bind;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(std::time::Duration::from_secs(5))
+        .build()
+        .map_err(|e| e.to_string())?;
+    let response = client.get(format!("http://{address}/health")).send().await.map_err(|e| e.to_string())?;
+    if response.status().is_success() { Ok(()) } else { Err(format!("/health answered {}", response.status())) }
+}

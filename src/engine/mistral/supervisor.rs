@@ -1,0 +1,104 @@
+//! Brings a dead engine back: mistral.rs restarts its thread on the kept weights when it is next
+//! asked; where that does not help, the model is loaded anew. Until a probe generation succeeds the
+//! engine counts as away.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+
+use super::{Shared, load, sequence};
+use crate::engine::{Event, Health, Part, Role, SamplingParams, Turn, convert};
+
+/// Probes on the restarted thread before the model is loaded anew.
+const PROBES_BEFORE_RELOAD: u32 = 3;
+const PROBE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Starts bringing the engine back, unless that is going on already.
+pub(super) fn recover(shared: &Arc<Shared>, reason: String) {
+    start(shared, reason, false);
+}
+
+/// Starts loading the model anew, unless the engine is being brought back already.
+pub(super) fn reload(shared: &Arc<Shared>, reason: String) {
+    start(shared, reason, true);
+}
+
+fn start(shared: &Arc<Shared>, reason: String, mut reload: bool) {
+    let started = shared.health.send_if_modified(|health| {
+        let up = *health == Health::Up;
+        if up {
+            *health = Health::Recovering(reason.clone());
+        }
+        up
+    });
+    if !started {
+        return;
+    }
+    tracing::error!(%reason, "the engine is away; bringing it back");
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        for attempt in 1.. {
+            // The thread that died may still be unwinding; later attempts back off.
+            tokio::time::sleep(Duration::from_millis(50) * (1 << attempt.min(9))).await;
+            reload |= attempt > PROBES_BEFORE_RELOAD;
+            match revive(&shared, reload).await {
+                Ok(()) => break,
+                Err(error) => tracing::error!(attempt, %error, "the engine did not come back"),
+            }
+        }
+        shared.metrics.engine_restarts.inc();
+        tracing::info!("the engine is back");
+        shared.health.send_replace(Health::Up);
+    });
+}
+
+async fn revive(shared: &Arc<Shared>, reload: bool) -> Result<(), String> {
+    if reload {
+        let loaded = load::load(&shared.config).await?;
+        *shared.runner.write().unwrap_or_else(std::sync::PoisonError::into_inner) = loaded.runner;
+    }
+    let sender = shared.sender().map_err(|e| e.to_string())?;
+    if sender.is_closed() {
+        return Err("its thread is still ending".into());
+    }
+    probe(shared).await
+}
+
+/// One short generation, around the lane.
+pub(super) async fn probe(shared: &Arc<Shared>) -> Result<(), String> {
+    let turn = Turn { role: Role::User, parts: vec![Part::Text("Hi".into())] };
+    let answer = tokio::time::timeout(PROBE_TIMEOUT, generate(shared, vec![turn], 2)).await;
+    match answer {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(format!("the probe generation failed: {error}")),
+        Err(_) => Err("the probe generation did not end".into()),
+    }
+}
+
+/// The greedy answer to a conversation, around the lane: for probes and for the self-check.
+pub(super) async fn generate(shared: &Arc<Shared>, turns: Vec<Turn>, max_tokens: usize) -> Result<String, String> {
+    let sampling = SamplingParams { temperature: Some(0.0), ..SamplingParams::default() };
+    let job = sequence::Job {
+        params: convert::sampling(&sampling, None, max_tokens),
+        prompt: convert::prompt(turns, &shared.neutralizer, shared.salt),
+        stop: Vec::new(),
+        prompt_tokens: 0,
+        image_tokens: 0,
+        max_tokens,
+    };
+    let (events, mut stream) = mpsc::unbounded_channel();
+    let running = tokio::spawn({
+        let shared = shared.clone();
+        async move { sequence::run_in_lane(&shared, job, &events).await }
+    });
+    let mut text = String::new();
+    let mut finished = false;
+    while let Some(event) = stream.recv().await {
+        match event.map_err(|e| e.to_string())? {
+            Event::Delta(more) => text.push_str(&more),
+            Event::Finished { .. } => finished = true,
+        }
+    }
+    running.await.map_err(|e| e.to_string())?;
+    if finished { Ok(text) } else { Err("the generation did not finish".into()) }
+}

@@ -1,0 +1,158 @@
+//! The seam between the gateway and a model: one method, always a stream.
+//!
+//! A plain answer is the stream, collected, so both modes share limits, errors and cancellation.
+//! The real engine is in [`mistral`]; the tests bring a deterministic one of their own.
+
+#[cfg(feature = "mistralrs")]
+mod convert;
+pub mod lane;
+#[cfg(feature = "mistralrs")]
+pub mod mistral;
+pub mod neutralize;
+pub mod stop;
+
+use std::{pin::Pin, sync::Arc};
+
+use futures::Stream;
+use image::RgbImage;
+use tokio::sync::watch;
+
+use crate::media::budget::ImageGeometry;
+pub use crate::openai::message::Role;
+
+/// A loaded model that turns chat messages into text.
+#[async_trait::async_trait]
+pub trait Engine: Send + Sync {
+    /// Starts generating. Dropping the stream cancels the generation.
+    ///
+    /// # Errors
+    /// What can be told before the first token: a prompt that does not fit, an engine that is away.
+    async fn generate(&self, request: GenerateRequest) -> Result<EventStream, EngineError>;
+
+    /// What is fixed when a model is loaded.
+    fn info(&self) -> &ModelInfo;
+
+    /// Whether it can answer now; changes when it dies and comes back.
+    fn health(&self) -> watch::Receiver<Health>;
+}
+
+/// What is fixed when a model is loaded.
+#[derive(Debug, Clone)]
+pub struct ModelInfo {
+    /// How the model cuts images into tokens.
+    pub geometry: ImageGeometry,
+    /// Longest prompt plus answer, in tokens.
+    pub context_length: usize,
+    /// Names the build and the weights.
+    pub fingerprint: String,
+}
+
+/// Whether an engine can answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It can.
+    Up,
+    /// Not now, for this reason; it is being brought back.
+    Recovering(String),
+}
+
+/// The events of one generation. After an error or `Finished` it ends.
+pub type EventStream = Pin<Box<dyn Stream<Item = Result<Event, EngineError>> + Send>>;
+
+/// A conversation to continue.
+#[derive(Debug, Clone)]
+pub struct GenerateRequest {
+    /// The turns so far.
+    pub turns: Vec<Turn>,
+    /// How to choose tokens, and when to stop.
+    pub sampling: SamplingParams,
+}
+
+/// One turn.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said and shown.
+    pub parts: Vec<Part>,
+}
+
+/// A piece of a turn.
+#[derive(Debug, Clone)]
+pub enum Part {
+    /// Text, as the client sent it.
+    Text(String),
+    /// An image of exactly the size that [`ImageGeometry::target`] gave.
+    Image(Arc<RgbImage>),
+}
+
+/// How to choose tokens, and when to stop.
+#[derive(Debug, Clone, Default)]
+pub struct SamplingParams {
+    /// 0 is greedy; `None` is the model's default.
+    pub temperature: Option<f64>,
+    /// Nucleus; `None` is the model's default.
+    pub top_p: Option<f64>,
+    /// Longest answer in tokens; `None` is what the context has room for.
+    pub max_tokens: Option<usize>,
+    /// Texts that end the answer and are not part of it.
+    pub stop: Vec<String>,
+}
+
+/// A step of a generation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// More text; never empty.
+    Delta(String),
+    /// The end.
+    Finished {
+        /// Why.
+        reason: FinishReason,
+        /// What was read and written.
+        usage: TokenUsage,
+    },
+}
+
+/// Why a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model ended its turn, or a stop sequence came.
+    Stop,
+    /// `max_tokens` or the end of the context.
+    Length,
+}
+
+/// Tokens read and written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TokenUsage {
+    /// Of the prompt, images included.
+    pub prompt: usize,
+    /// Of the prompt's images.
+    pub image: usize,
+    /// Generated, the closing one included.
+    pub completion: usize,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The prompt does not fit.
+    #[error("the prompt has {prompt} tokens; the context has {context}")]
+    ContextLengthExceeded {
+        /// Tokens of the prompt; a lower bound when `at_least`.
+        prompt: usize,
+        /// Longest prompt plus answer.
+        context: usize,
+        /// The prompt was too long even to count.
+        at_least: bool,
+    },
+    /// The engine refused the request.
+    #[error("{0}")]
+    InvalidInput(String),
+    /// The engine is away; the reason is for the log.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The engine died or failed in the middle; the reason is for the log.
+    #[error("{0}")]
+    Failed(String),
+}

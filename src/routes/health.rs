@@ -1,0 +1,49 @@
+//! `/health` (the process lives), `/ready` (chat requests are answered) and `/metrics`.
+
+use actix_web::{HttpRequest, HttpResponse, web::Data};
+
+use crate::{error::ApiError, state::AppState};
+
+/// 200 as long as the process serves.
+pub async fn health() -> HttpResponse {
+    HttpResponse::Ok().json(serde_json::json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+/// 200 once a probe generation has succeeded, and while the engine lives.
+///
+/// # Errors
+/// 503 with the reason.
+pub async fn ready(state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+    let engine = state.engine();
+    state.metrics.ready.set(i64::from(engine.is_ok()));
+    engine?;
+    Ok(HttpResponse::Ok().json(serde_json::json!({
+        "status": "ready",
+        "model": state.config.model.name,
+        "sequences_at_once": state.metrics.engine_lane_width.get(),
+    })))
+}
+
+/// All metrics.
+pub async fn metrics(state: Data<AppState>) -> HttpResponse {
+    state.metrics.ready.set(i64::from(state.engine().is_ok()));
+    HttpResponse::Ok()
+        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
+        .body(state.metrics.encode())
+}
+
+/// 404 in the one error shape.
+///
+/// # Errors
+/// Always.
+pub async fn not_found(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    Err(ApiError::RouteNotFound(request.path().chars().take(128).collect()))
+}
+
+/// 405 in the one error shape.
+///
+/// # Errors
+/// Always.
+pub async fn method_not_allowed(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    Err(ApiError::MethodNotAllowed(request.method().to_string()))
+}
