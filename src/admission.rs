@@ -19,7 +19,9 @@ pub struct Permit {
 impl Admission {
     /// Room for `places` requests.
     pub fn new(places: usize) -> Self {
-        Self { places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))) }
+        Self {
+            places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
+        }
     }
 
     /// A place, or `None` when all are taken.

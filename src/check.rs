@@ -16,14 +16,25 @@ pub fn report(config: &Config) -> Result<String, Vec<String>> {
     // Writing into a String cannot fail.
     let _ = writeln!(text, "The configuration is good.");
     let _ = writeln!(text, "  listen   {}", config.server.bind);
-    let _ = writeln!(text, "  serve    {}", config.model_names().collect::<Vec<_>>().join(", "));
+    let _ = writeln!(
+        text,
+        "  serve    {}",
+        config.model_names().collect::<Vec<_>>().join(", ")
+    );
     let folder = Path::new(&model.id);
     if !folder.is_dir() {
         let is_hub_id = model.id.split('/').count() == 2 && !model.id.starts_with(['.', '/']);
         if !is_hub_id {
-            return Err(vec![format!("model.id: {:?} is neither a folder nor a hub id", model.id)]);
+            return Err(vec![format!(
+                "model.id: {:?} is neither a folder nor a hub id",
+                model.id
+            )]);
         }
-        let _ = writeln!(text, "  model    {} from the hub; its size is known once it is downloaded", model.id);
+        let _ = writeln!(
+            text,
+            "  model    {} from the hub; its size is known once it is downloaded",
+            model.id
+        );
         return Ok(text);
     }
     let mut problems = Vec::new();
@@ -34,7 +45,10 @@ pub fn report(config: &Config) -> Result<String, Vec<String>> {
     }
     let stored = weight_bytes(folder);
     if stored == 0 {
-        problems.push(format!("model.id: {} has no *.safetensors", folder.display()));
+        problems.push(format!(
+            "model.id: {} has no *.safetensors",
+            folder.display()
+        ));
     }
     let shape = std::fs::read_to_string(folder.join("config.json"))
         .map_err(|e| e.to_string())
@@ -51,14 +65,23 @@ pub fn report(config: &Config) -> Result<String, Vec<String>> {
     // Published vision-language weights are stored in 16 bits.
     let weights = stored / 2 * bytes;
     let (per_token, context) = kv_cache(config, &shape, bytes);
-    let _ = writeln!(text, "  model    {} ({} of weights on disk)", model.id, size(stored));
+    let _ = writeln!(
+        text,
+        "  model    {} ({} of weights on disk)",
+        model.id,
+        size(stored)
+    );
     let _ = writeln!(text, "  context  {context} tokens");
     let _ = writeln!(
         text,
         "  memory   about {}: {} of weights{}, {} for the longest context ({per_token} bytes a token)",
         size(weights + per_token * context),
         size(weights),
-        if model.quantization.is_empty() { "" } else { " before quantization" },
+        if model.quantization.is_empty() {
+            ""
+        } else {
+            " before quantization"
+        },
         size(per_token * context),
     );
     Ok(text)
@@ -87,8 +110,11 @@ fn kv_cache(config: &Config, shape: &Value, bytes: u64) -> (u64, u64) {
     let number = |name: &str| text.get(name).and_then(Value::as_u64);
     let heads = number("num_attention_heads").unwrap_or(1).max(1);
     let head_dim = number("head_dim").unwrap_or_else(|| number("hidden_size").unwrap_or(0) / heads);
-    let per_token =
-        2 * number("num_hidden_layers").unwrap_or(0) * number("num_key_value_heads").unwrap_or(heads) * head_dim * bytes;
+    let per_token = 2
+        * number("num_hidden_layers").unwrap_or(0)
+        * number("num_key_value_heads").unwrap_or(heads)
+        * head_dim
+        * bytes;
     let longest = number("max_position_embeddings").unwrap_or(0);
     let context = match config.model.context_length as u64 {
         0 => longest,
@@ -99,5 +125,9 @@ fn kv_cache(config: &Config, shape: &Value, bytes: u64) -> (u64, u64) {
 
 fn size(bytes: u64) -> String {
     let bytes = bytes as f64;
-    if bytes >= 1e9 { format!("{:.1} GB", bytes / 1e9) } else { format!("{:.1} MB", bytes / 1e6) }
+    if bytes >= 1e9 {
+        format!("{:.1} GB", bytes / 1e9)
+    } else {
+        format!("{:.1} MB", bytes / 1e6)
+    }
 }

@@ -38,7 +38,11 @@ pub enum Command {
 impl Cli {
     /// What the flags override.
     pub fn overrides(&self) -> Overrides {
-        Overrides { config: self.config.clone(), bind: self.bind.clone(), model: self.model.clone() }
+        Overrides {
+            config: self.config.clone(),
+            bind: self.bind.clone(),
+            model: self.model.clone(),
+        }
     }
 }
 
@@ -59,6 +63,14 @@ pub async fn healthcheck(config: &Config) -> Result<(), String> {
         .timeout(std::time::Duration::from_secs(5))
         .build()
         .map_err(|e| e.to_string())?;
-    let response = client.get(format!("http://{address}/health")).send().await.map_err(|e| e.to_string())?;
-    if response.status().is_success() { Ok(()) } else { Err(format!("/health answered {}", response.status())) }
+    let response = client
+        .get(format!("http://{address}/health"))
+        .send()
+        .await
+        .map_err(|e| e.to_string())?;
+    if response.status().is_success() {
+        Ok(())
+    } else {
+        Err(format!("/health answered {}", response.status()))
+    }
 }

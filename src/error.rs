@@ -79,29 +79,55 @@ impl ApiError {
         let server = |status, code, retry| (status, "server_error", code, retry);
         let (status, kind, code, retry_after) = match self {
             Self::Invalid(error) => invalid(StatusCode::BAD_REQUEST, error.code),
-            Self::ContentType => invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type"),
+            Self::ContentType => invalid(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_content_type",
+            ),
             Self::BodyTooLarge(_) => invalid(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
             Self::BodyTimeout(_) => invalid(StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             Self::BodyBroken => invalid(StatusCode::BAD_REQUEST, "invalid_body"),
             Self::ModelNotFound(_) => invalid(StatusCode::NOT_FOUND, "model_not_found"),
             Self::RouteNotFound(_) => invalid(StatusCode::NOT_FOUND, "unknown_url"),
-            Self::MethodNotAllowed(_) => invalid(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::MethodNotAllowed(_) => {
+                invalid(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed")
+            }
             Self::Image(refused) => {
                 let (status, code) = shown_media(&refused.error);
                 invalid(status, code)
             }
             Self::Engine(error) => match error {
-                EngineError::ContextLengthExceeded { .. } => invalid(StatusCode::BAD_REQUEST, "context_length_exceeded"),
-                EngineError::InvalidInput(_) => invalid(StatusCode::BAD_REQUEST, "invalid_prompt"),
-                EngineError::Unavailable(_) => {
-                    server(StatusCode::SERVICE_UNAVAILABLE, "engine_unavailable", Some(RETRY_SOON))
+                EngineError::ContextLengthExceeded { .. } => {
+                    invalid(StatusCode::BAD_REQUEST, "context_length_exceeded")
                 }
-                EngineError::Failed(_) => server(StatusCode::INTERNAL_SERVER_ERROR, "engine_failed", None),
+                EngineError::InvalidInput(_) => invalid(StatusCode::BAD_REQUEST, "invalid_prompt"),
+                EngineError::Unavailable(_) => server(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "engine_unavailable",
+                    Some(RETRY_SOON),
+                ),
+                EngineError::Failed(_) => {
+                    server(StatusCode::INTERNAL_SERVER_ERROR, "engine_failed", None)
+                }
             },
-            Self::NotReady(_) => server(StatusCode::SERVICE_UNAVAILABLE, "model_not_ready", Some(RETRY_LOADING)),
-            Self::Overloaded => server(StatusCode::SERVICE_UNAVAILABLE, "overloaded", Some(RETRY_SOON)),
+            Self::NotReady(_) => server(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "model_not_ready",
+                Some(RETRY_LOADING),
+            ),
+            Self::Overloaded => server(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                Some(RETRY_SOON),
+            ),
         };
-        Shown { status, kind, code, param: self.param(), message: self.message(), retry_after }
+        Shown {
+            status,
+            kind,
+            code,
+            param: self.param(),
+            message: self.message(),
+            retry_after,
+        }
     }
 
     fn param(&self) -> Option<String> {
@@ -125,16 +151,24 @@ impl ApiError {
     /// Words for the client; what happened inside stays inside.
     fn message(&self) -> String {
         match self {
-            Self::Engine(EngineError::ContextLengthExceeded { prompt, context, at_least }) => format!(
+            Self::Engine(EngineError::ContextLengthExceeded {
+                prompt,
+                context,
+                at_least,
+            }) => format!(
                 "This model's maximum context length is {context} tokens, and at least one must be left for the \
                  answer. However, your messages resulted in {}{prompt} tokens. Please reduce the length of the messages.",
                 if *at_least { "at least " } else { "" }
             ),
-            Self::Engine(EngineError::InvalidInput(_)) => "The model cannot process these messages.".into(),
+            Self::Engine(EngineError::InvalidInput(_)) => {
+                "The model cannot process these messages.".into()
+            }
             Self::Engine(EngineError::Unavailable(_)) => {
                 "The model is temporarily unavailable; please try again.".into()
             }
-            Self::Engine(EngineError::Failed(_)) => "The model failed while processing your request.".into(),
+            Self::Engine(EngineError::Failed(_)) => {
+                "The model failed while processing your request.".into()
+            }
             Self::Invalid(_)
             | Self::ContentType
             | Self::BodyTooLarge(_)
@@ -168,19 +202,32 @@ impl ApiError {
 
 fn shown_media(error: &MediaError) -> (StatusCode, &'static str) {
     match error {
-        MediaError::Url(_) | MediaError::Fetch(FetchError::Url(_)) => (StatusCode::BAD_REQUEST, "invalid_image_url"),
+        MediaError::Url(_) | MediaError::Fetch(FetchError::Url(_)) => {
+            (StatusCode::BAD_REQUEST, "invalid_image_url")
+        }
         MediaError::Base64 => (StatusCode::BAD_REQUEST, "invalid_base64"),
         MediaError::TooMany { .. } => (StatusCode::BAD_REQUEST, "too_many_images"),
         MediaError::TooLarge(_) | MediaError::Fetch(FetchError::TooLarge(_)) => {
             (StatusCode::PAYLOAD_TOO_LARGE, "image_too_large")
         }
         MediaError::Fetch(
-            FetchError::Unreachable | FetchError::Status(_) | FetchError::Timeout(_) | FetchError::Redirects(_),
+            FetchError::Unreachable
+            | FetchError::Status(_)
+            | FetchError::Timeout(_)
+            | FetchError::Redirects(_),
         ) => (StatusCode::BAD_REQUEST, "image_fetch_failed"),
-        MediaError::Image(ImageError::Unsupported) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_image_type"),
-        MediaError::Image(ImageError::Broken) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_image"),
-        MediaError::Image(ImageError::TooManyPixels { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, "image_too_large"),
-        MediaError::Image(ImageError::AspectRatio { .. }) => (StatusCode::BAD_REQUEST, "invalid_image_aspect_ratio"),
+        MediaError::Image(ImageError::Unsupported) => {
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_image_type")
+        }
+        MediaError::Image(ImageError::Broken) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "invalid_image")
+        }
+        MediaError::Image(ImageError::TooManyPixels { .. }) => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "image_too_large")
+        }
+        MediaError::Image(ImageError::AspectRatio { .. }) => {
+            (StatusCode::BAD_REQUEST, "invalid_image_aspect_ratio")
+        }
     }
 }
 

@@ -28,7 +28,11 @@ async fn main() -> ExitCode {
                 let _ = std::io::stdout().write_all(report.as_bytes());
                 ExitCode::SUCCESS
             }
-            Err(problems) => fail(&format!("the model has {} problem(s):\n  - {}", problems.len(), problems.join("\n  - "))),
+            Err(problems) => fail(&format!(
+                "the model has {} problem(s):\n  - {}",
+                problems.len(),
+                problems.join("\n  - ")
+            )),
         },
         Command::Healthcheck => match healthcheck(&config).await {
             Ok(()) => ExitCode::SUCCESS,
@@ -52,7 +56,10 @@ async fn serve(config: Config) -> ExitCode {
     };
     let mut address = config.server.bind;
     address.set_port(application.port());
-    eprintln!("Porthole listens on http://{address}; loading the model {} ...", config.model.id);
+    eprintln!(
+        "Porthole listens on http://{address}; loading the model {} ...",
+        config.model.id
+    );
     let name = config.model.name.clone();
     actix_web::rt::spawn(async move {
         match load(config.model, metrics).await {

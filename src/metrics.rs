@@ -83,31 +83,63 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&mut self) {
         let r = &mut self.registry;
-        r.register("http_requests", "HTTP requests answered", self.http_requests.clone());
+        r.register(
+            "http_requests",
+            "HTTP requests answered",
+            self.http_requests.clone(),
+        );
         r.register_with_unit(
             "http_request_duration",
             "Time from the first byte of a request to its response head",
             Unit::Seconds,
             self.http_request_seconds.clone(),
         );
-        r.register("requests_running", "Generations that the engine runs now", self.running.clone());
-        r.register("requests_waiting", "Generations that wait for the engine", self.waiting.clone());
-        r.register("prompt_tokens", "Prompt tokens computed", self.prompt_tokens.clone());
-        r.register("generation_tokens", "Tokens generated", self.generation_tokens.clone());
+        r.register(
+            "requests_running",
+            "Generations that the engine runs now",
+            self.running.clone(),
+        );
+        r.register(
+            "requests_waiting",
+            "Generations that wait for the engine",
+            self.waiting.clone(),
+        );
+        r.register(
+            "prompt_tokens",
+            "Prompt tokens computed",
+            self.prompt_tokens.clone(),
+        );
+        r.register(
+            "generation_tokens",
+            "Tokens generated",
+            self.generation_tokens.clone(),
+        );
         r.register_with_unit(
             "image_decode",
             "Time to decode and resize one image",
             Unit::Seconds,
             self.image_decode_seconds.clone(),
         );
-        r.register("image_refusals", "Images refused", self.image_refusals.clone());
-        r.register("engine_restarts", "Times the engine died and was brought back", self.engine_restarts.clone());
+        r.register(
+            "image_refusals",
+            "Images refused",
+            self.image_refusals.clone(),
+        );
+        r.register(
+            "engine_restarts",
+            "Times the engine died and was brought back",
+            self.engine_restarts.clone(),
+        );
         r.register(
             "engine_lane_width",
             "Sequences that the check at load allows at once",
             self.engine_lane_width.clone(),
         );
-        r.register("ready", "1 while chat requests are answered", self.ready.clone());
+        r.register(
+            "ready",
+            "1 while chat requests are answered",
+            self.ready.clone(),
+        );
     }
 
     /// All metrics in the OpenMetrics text format.
@@ -133,7 +165,9 @@ impl Metrics {
             MediaError::Image(ImageError::AspectRatio { .. }) => "aspect_ratio",
             MediaError::TooMany { .. } => "count",
         };
-        self.image_refusals.get_or_create(&ReasonLabels { reason }).inc();
+        self.image_refusals
+            .get_or_create(&ReasonLabels { reason })
+            .inc();
     }
 }
 

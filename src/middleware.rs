@@ -29,11 +29,21 @@ pub async fn record(
 
     let elapsed = started.elapsed();
     let status = response.status().as_u16();
-    let route = response.request().match_pattern().unwrap_or_else(|| "unknown".into());
+    let route = response
+        .request()
+        .match_pattern()
+        .unwrap_or_else(|| "unknown".into());
     tracing::info!(request_id = ?id, %method, %route, status, ms = elapsed.as_millis() as u64, "request");
     if let Some(state) = state {
-        state.metrics.http_requests.get_or_create(&RequestLabels { route, status }).inc();
-        state.metrics.http_request_seconds.observe(elapsed.as_secs_f64());
+        state
+            .metrics
+            .http_requests
+            .get_or_create(&RequestLabels { route, status })
+            .inc();
+        state
+            .metrics
+            .http_request_seconds
+            .observe(elapsed.as_secs_f64());
     }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
@@ -45,10 +55,17 @@ fn request_id(request: &ServiceRequest) -> HeaderValue {
     let sane = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
         (1..=128).contains(&bytes.len())
-            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+            && bytes
+                .iter()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
     };
-    request.headers().get(REQUEST_ID).filter(sane).cloned().unwrap_or_else(|| {
-        let id = format!("req_{}", uuid::Uuid::new_v4().simple());
-        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("req"))
-    })
+    request
+        .headers()
+        .get(REQUEST_ID)
+        .filter(sane)
+        .cloned()
+        .unwrap_or_else(|| {
+            let id = format!("req_{}", uuid::Uuid::new_v4().simple());
+            HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("req"))
+        })
 }

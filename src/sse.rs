@@ -28,7 +28,13 @@ pub struct ChunkWriter {
 
 impl ChunkWriter {
     /// Chunks with these values; `include_usage` adds the usage chunk and `usage: null` before it.
-    pub fn new(id: &str, created: u64, model: &str, fingerprint: &str, include_usage: bool) -> Self {
+    pub fn new(
+        id: &str,
+        created: u64,
+        model: &str,
+        fingerprint: &str,
+        include_usage: bool,
+    ) -> Self {
         #[derive(Serialize)]
         struct Head<'a> {
             id: &'a str,
@@ -48,8 +54,16 @@ impl ChunkWriter {
         };
         let mut head = format!("data: {}", serde_json::to_string(&head).unwrap_or_default());
         head.pop(); // the closing brace: the choices follow
-        let tail = if include_usage { ",\"usage\":null}\n\n" } else { "}\n\n" };
-        Self { head, tail, include_usage }
+        let tail = if include_usage {
+            ",\"usage\":null}\n\n"
+        } else {
+            "}\n\n"
+        };
+        Self {
+            head,
+            tail,
+            include_usage,
+        }
     }
 
     fn choice(&self, out: &mut BytesMut, delta: impl FnOnce(&mut BytesMut), finish: &str) {
@@ -63,7 +77,11 @@ impl ChunkWriter {
     }
 
     fn role(&self, out: &mut BytesMut) {
-        self.choice(out, |out| out.put_slice(br#""role":"assistant","content":"","refusal":null"#), "null");
+        self.choice(
+            out,
+            |out| out.put_slice(br#""role":"assistant","content":"","refusal":null"#),
+            "null",
+        );
     }
 
     fn delta(&self, out: &mut BytesMut, text: &str) {
@@ -79,7 +97,15 @@ impl ChunkWriter {
     }
 
     fn finish(&self, out: &mut BytesMut, reason: FinishReason, usage: TokenUsage) {
-        self.choice(out, |_| {}, if reason == FinishReason::Stop { "\"stop\"" } else { "\"length\"" });
+        self.choice(
+            out,
+            |_| {},
+            if reason == FinishReason::Stop {
+                "\"stop\""
+            } else {
+                "\"length\""
+            },
+        );
         if self.include_usage {
             out.put_slice(self.head.as_bytes());
             out.put_slice(br#","choices":[],"usage":"#);
@@ -111,7 +137,14 @@ pub fn body<G: 'static>(
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     keep_alive.reset();
     let events = Box::pin(events.ready_chunks(BATCH));
-    let sending = Sending { events, writer, keep_alive, started: false, ended: false, _guards: guards };
+    let sending = Sending {
+        events,
+        writer,
+        keep_alive,
+        started: false,
+        ended: false,
+        _guards: guards,
+    };
     stream::unfold(sending, |mut sending| async move {
         if sending.ended {
             return None;

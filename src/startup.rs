@@ -25,7 +25,10 @@ fn routes(app: &mut ServiceConfig) {
         .service(at("/ready", web::get().to(health::ready)))
         .service(
             web::scope("/v1")
-                .service(at("/chat/completions", web::post().to(chat_completions::create)))
+                .service(at(
+                    "/chat/completions",
+                    web::post().to(chat_completions::create),
+                ))
                 .service(at("/models", web::get().to(models::list)))
                 .service(at("/models/{model:.+}", web::get().to(models::retrieve))),
         )
@@ -34,7 +37,9 @@ fn routes(app: &mut ServiceConfig) {
 
 /// One route at a path; other methods get 405 in the one error shape.
 fn at(path: &str, route: Route) -> Resource {
-    web::resource(path).route(route).default_service(web::to(health::method_not_allowed))
+    web::resource(path)
+        .route(route)
+        .default_service(web::to(health::method_not_allowed))
 }
 
 /// A server whose listeners are bound.
@@ -71,7 +76,11 @@ impl Application {
                         .service(at("/metrics", web::get().to(health::metrics)))
                         .default_service(web::to(health::not_found))
                 };
-                let server = HttpServer::new(factory).workers(1).disable_signals().listen(listener)?.run();
+                let server = HttpServer::new(factory)
+                    .workers(1)
+                    .disable_signals()
+                    .listen(listener)?
+                    .run();
                 (Some(server), Some(port))
             }
             Err(error) => {
@@ -79,14 +88,24 @@ impl Application {
                 (None, None)
             }
         };
-        let factory = move || App::new().app_data(state.clone()).configure(routes).wrap(from_fn(record));
+        let factory = move || {
+            App::new()
+                .app_data(state.clone())
+                .configure(routes)
+                .wrap(from_fn(record))
+        };
         let server = HttpServer::new(factory)
             // A client that closes its half is gone; its generation ends there and then.
             .h1_allow_half_closed(false)
             .shutdown_timeout(30)
             .listen(listener)?
             .run();
-        Ok(Self { server, admin, port, admin_port })
+        Ok(Self {
+            server,
+            admin,
+            port,
+            admin_port,
+        })
     }
 
     /// The API's port.

@@ -51,10 +51,20 @@ impl AppState {
         engine: watch::Receiver<EngineState>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let media = MediaLoader::new(config.images.clone(), metrics.clone()).map_err(std::io::Error::other)?;
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let media = MediaLoader::new(config.images.clone(), metrics.clone())
+            .map_err(std::io::Error::other)?;
+        let started = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs());
         let admission = Admission::new(config.server.max_concurrent_requests);
-        Ok(Self { config, media, metrics, started, engine, admission })
+        Ok(Self {
+            config,
+            media,
+            metrics,
+            started,
+            engine,
+            admission,
+        })
     }
 
     /// The engine, if it can answer now.
@@ -64,7 +74,9 @@ impl AppState {
     pub fn engine(&self) -> Result<Arc<dyn Engine>, ApiError> {
         let engine = match &*self.engine.borrow() {
             EngineState::Loading => return Err(ApiError::NotReady("it is loading".into())),
-            EngineState::Failed(_) => return Err(ApiError::NotReady("it could not be loaded".into())),
+            EngineState::Failed(_) => {
+                return Err(ApiError::NotReady("it could not be loaded".into()));
+            }
             EngineState::Loaded(engine) => engine.clone(),
         };
         let health = engine.health().borrow().clone();

@@ -5,7 +5,9 @@ use image::{DynamicImage, RgbImage, RgbaImage};
 use indexmap::IndexMap;
 use mistralrs::{MessageContent, ModelGenerationDefaults, SamplingParams as EngineParams};
 
-use super::{FinishReason, Part, Role, SamplingParams, Turn, lane::Cohort, neutralize::Neutralizer};
+use super::{
+    FinishReason, Part, Role, SamplingParams, Turn, lane::Cohort, neutralize::Neutralizer,
+};
 
 /// Messages and images as the engine takes them.
 pub(super) struct Prompt {
@@ -19,7 +21,12 @@ pub(super) struct Prompt {
 /// Converts the turns. Text is neutralised; texts side by side are joined first, since that is what
 /// the chat template does.
 pub(super) fn prompt(turns: Vec<Turn>, neutralizer: &Neutralizer, salt: u64) -> Prompt {
-    let mut prompt = Prompt { messages: Vec::new(), images: Vec::new(), cohort: Vec::new(), text_bytes: 0 };
+    let mut prompt = Prompt {
+        messages: Vec::new(),
+        images: Vec::new(),
+        cohort: Vec::new(),
+        text_bytes: 0,
+    };
     for turn in turns {
         let mut content: Vec<IndexMap<String, serde_json::Value>> = Vec::new();
         let mut text = String::new();
@@ -41,7 +48,9 @@ pub(super) fn prompt(turns: Vec<Turn>, neutralizer: &Neutralizer, salt: u64) -> 
                     flush(&mut text, &mut content, &mut prompt.text_bytes);
                     content.push(IndexMap::from([("type".to_string(), "image".into())]));
                     prompt.cohort.push(image.dimensions());
-                    prompt.images.push(DynamicImage::ImageRgba8(marked(&image, salt)));
+                    prompt
+                        .images
+                        .push(DynamicImage::ImageRgba8(marked(&image, salt)));
                 }
             }
         }
@@ -140,10 +149,24 @@ mod tests {
             Part::Text("a <|image".into()),
             Part::Text("_pad|> b".into()),
         ];
-        let prompt = prompt(vec![Turn { role: Role::User, parts }], &neutralizer, 1);
-        let Either::Right(content) = &prompt.messages[0]["content"] else { panic!() };
+        let prompt = prompt(
+            vec![Turn {
+                role: Role::User,
+                parts,
+            }],
+            &neutralizer,
+            1,
+        );
+        let Either::Right(content) = &prompt.messages[0]["content"] else {
+            panic!()
+        };
         assert_eq!(content.len(), 2);
-        assert!(!content[1]["text"].as_str().unwrap().contains("<|image_pad|>"));
+        assert!(
+            !content[1]["text"]
+                .as_str()
+                .unwrap()
+                .contains("<|image_pad|>")
+        );
         assert_eq!(prompt.cohort, [(32, 32)]);
     }
 }

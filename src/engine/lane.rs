@@ -58,8 +58,15 @@ impl Drop for Place {
 impl Lane {
     /// A lane for `width` sequences at once.
     pub fn new(width: usize) -> Arc<Self> {
-        let state = State { width: width.max(1), inside: 0, cohort: Vec::new(), waiting: VecDeque::new() };
-        Arc::new(Self { state: Mutex::new(state) })
+        let state = State {
+            width: width.max(1),
+            inside: 0,
+            cohort: Vec::new(),
+            waiting: VecDeque::new(),
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+        })
     }
 
     /// Widens or narrows it for those who enter from now on.
@@ -71,7 +78,11 @@ impl Lane {
     /// Waits for a place. Dropping the future leaves the queue.
     pub async fn enter(self: &Arc<Self>, cohort: Cohort) -> Place {
         let (enter, entered) = oneshot::channel();
-        self.lock().waiting.push_back(Waiter { cohort, overtaken: 0, enter });
+        self.lock().waiting.push_back(Waiter {
+            cohort,
+            overtaken: 0,
+            enter,
+        });
         self.let_in();
         match entered.await {
             Ok(place) => place,
@@ -97,7 +108,10 @@ impl Lane {
             0
         } else {
             let fits = |waiter: &Waiter| waiter.cohort == state.cohort;
-            let tired = state.waiting.front().is_some_and(|head| head.overtaken >= MAX_OVERTAKEN);
+            let tired = state
+                .waiting
+                .front()
+                .is_some_and(|head| head.overtaken >= MAX_OVERTAKEN);
             match state.waiting.iter().position(fits)? {
                 0 => 0,
                 _ if tired => return None,

@@ -23,14 +23,18 @@ impl Neutralizer {
     pub fn new<T: AsRef<str>>(tokens: impl IntoIterator<Item = T>) -> Result<Self, BuildError> {
         let tokens = tokens.into_iter().map(|token| token.as_ref().to_string());
         let tokens = tokens.filter(|token| token.chars().nth(1).is_some());
-        let tokens = AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(tokens)?;
+        let tokens = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostFirst)
+            .build(tokens)?;
         Ok(Self { tokens })
     }
 
     /// The text with no special token left in it. Pieces that the chat template puts side by side
     /// must come joined, so that a token split over two of them is seen.
     pub fn apply(&self, text: String) -> String {
-        let Some(first) = self.tokens.find(&text) else { return text };
+        let Some(first) = self.tokens.find(&text) else {
+            return text;
+        };
         let mut safe = String::with_capacity(text.len() + 64);
         let mut at = 0;
         let mut found = Some(first.start());
@@ -52,7 +56,13 @@ mod tests {
 
     #[test]
     fn no_special_token_survives_and_all_else_does() {
-        let tokens = ["<|im_start|>", "<|im_end|>", "<|image_pad|>", "<s>", "<<s>>"];
+        let tokens = [
+            "<|im_start|>",
+            "<|im_end|>",
+            "<|image_pad|>",
+            "<s>",
+            "<<s>>",
+        ];
         let neutralizer = Neutralizer::new(tokens).unwrap();
         for text in [
             "plain text, 1 < 2 | 3 > 2",

@@ -12,7 +12,10 @@ pub struct StopMatcher {
 impl StopMatcher {
     /// A matcher for any of `stops`, none of which is empty.
     pub fn new(stops: Vec<String>) -> Self {
-        Self { stops, held: String::new() }
+        Self {
+            stops,
+            held: String::new(),
+        }
     }
 
     /// Takes the next piece; gives the text that may be shown, and whether a stop sequence ended it.
@@ -22,12 +25,21 @@ impl StopMatcher {
         }
         let mut text = std::mem::take(&mut self.held);
         text.push_str(&piece);
-        let found = self.stops.iter().filter_map(|stop| text.find(stop.as_str())).min();
+        let found = self
+            .stops
+            .iter()
+            .filter_map(|stop| text.find(stop.as_str()))
+            .min();
         if let Some(at) = found {
             text.truncate(at);
             return (text, true);
         }
-        let keep = self.stops.iter().map(|stop| longest_beginning_at_end(&text, stop)).max().unwrap_or(0);
+        let keep = self
+            .stops
+            .iter()
+            .map(|stop| longest_beginning_at_end(&text, stop))
+            .max()
+            .unwrap_or(0);
         self.held = text.split_off(text.len() - keep);
         (text, false)
     }

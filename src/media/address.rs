@@ -62,7 +62,10 @@ mod tests {
             2001::1 2001:0:7f00:1:: 2001:db8::1 2002:7f00:1:: 2002:808:808:: 3fff::1 fc00::1 fd00:ec2::254 fe80::1 \
             fec0::1 ff02::1 5f00::1";
         for address in inner.split_whitespace() {
-            assert!(!is_public(address.parse().unwrap()), "{address} was taken for public");
+            assert!(
+                !is_public(address.parse().unwrap()),
+                "{address} was taken for public"
+            );
         }
         let public = "1.1.1.1 8.8.8.8 100.63.0.1 100.128.0.1 172.15.0.1 172.32.0.1 192.0.1.1 198.17.0.1 223.255.255.1 \
             2606:4700::1111 2a00:1450::1 2001:4860:4860::8888 64:ff9b::808:808";

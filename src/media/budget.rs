@@ -52,8 +52,14 @@ impl ImageGeometry {
         let factor = u64::from(self.factor);
         let short = short.max(factor);
         let by_area = max_pixels.max(self.min_pixels) / short / factor * factor;
-        let long = long.min(short * ENGINE_MAX_ASPECT).min(by_area.max(short)).max(short);
-        (u32::try_from(long).unwrap_or(u32::MAX), u32::try_from(short).unwrap_or(u32::MAX))
+        let long = long
+            .min(short * ENGINE_MAX_ASPECT)
+            .min(by_area.max(short))
+            .max(short);
+        (
+            u32::try_from(long).unwrap_or(u32::MAX),
+            u32::try_from(short).unwrap_or(u32::MAX),
+        )
     }
 
     /// Tokens of an image of this size, as [`Self::target`] gives it.
@@ -66,11 +72,21 @@ impl ImageGeometry {
 mod tests {
     use super::*;
 
-    const DEMO: ImageGeometry = ImageGeometry { factor: 32, min_pixels: 16_384, max_pixels: 65_536 };
-    const QWEN3_VL: ImageGeometry =
-        ImageGeometry { factor: 32, min_pixels: 65_536, max_pixels: 16_777_216 };
-    const QWEN2_5_VL: ImageGeometry =
-        ImageGeometry { factor: 28, min_pixels: 3_136, max_pixels: 12_845_056 };
+    const DEMO: ImageGeometry = ImageGeometry {
+        factor: 32,
+        min_pixels: 16_384,
+        max_pixels: 65_536,
+    };
+    const QWEN3_VL: ImageGeometry = ImageGeometry {
+        factor: 32,
+        min_pixels: 65_536,
+        max_pixels: 16_777_216,
+    };
+    const QWEN2_5_VL: ImageGeometry = ImageGeometry {
+        factor: 28,
+        min_pixels: 3_136,
+        max_pixels: 12_845_056,
+    };
 
     /// The engine's rule (mistral.rs 0.8.1, `Qwen3VLImageProcessor::smart_resize`), with `None`
     /// where it panics.
@@ -97,17 +113,24 @@ mod tests {
     fn the_engine_leaves_every_target_alone() {
         let mut seed = 1_u64;
         let mut next = |max: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             1 + (seed >> 33) % max
         };
         for geometry in [DEMO, QWEN3_VL, QWEN2_5_VL] {
             for round in 0..60_000 {
                 let w = next([50, 700, 20_000][round % 3]) as u32;
                 // Strips too: the ratio is limited to 200 before this rule is asked.
-                let h = next(u64::from(w) * 3).clamp(u64::from(w.div_ceil(200)), u64::from(w) * 200) as u32;
+                let h = next(u64::from(w) * 3).clamp(u64::from(w.div_ceil(200)), u64::from(w) * 200)
+                    as u32;
                 let budget = [1, 262_144, 1 << 20, 1 << 24][round % 4];
                 let (tw, th) = geometry.target(w, h, budget);
-                assert_eq!(engine(&geometry, tw, th), Some((tw, th)), "{w}x{h} -> {tw}x{th}, {geometry:?}");
+                assert_eq!(
+                    engine(&geometry, tw, th),
+                    Some((tw, th)),
+                    "{w}x{h} -> {tw}x{th}, {geometry:?}"
+                );
             }
         }
     }
@@ -116,7 +139,10 @@ mod tests {
     fn halves_go_to_even_as_in_python() {
         // round(80 / 32) = round(2.5) = 2; round(144 / 32) = round(4.5) = 4; round(208/32) = 6
         assert_eq!(QWEN2_5_VL.target(70, 70, 1 << 24), (56, 56));
-        let wide = ImageGeometry { min_pixels: 0, ..QWEN3_VL };
+        let wide = ImageGeometry {
+            min_pixels: 0,
+            ..QWEN3_VL
+        };
         assert_eq!(wide.target(144, 208, 1 << 24), (128, 192));
         assert_eq!(wide.target(80, 112, 1 << 24), (64, 128));
     }
@@ -125,7 +151,10 @@ mod tests {
     fn detail_budgets_cap_the_area() {
         for (budget, most) in [(262_144, 256), (1 << 20, 1024), (1 << 24, 16_384)] {
             let tokens = QWEN3_VL.tokens(QWEN3_VL.target(4032, 3024, budget));
-            assert!(tokens <= most && tokens * 10 >= most * 7, "{budget}: {tokens}");
+            assert!(
+                tokens <= most && tokens * 10 >= most * 7,
+                "{budget}: {tokens}"
+            );
         }
     }
 

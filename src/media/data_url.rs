@@ -7,7 +7,8 @@ use super::MediaError;
 
 /// Whether a URL has the `data:` scheme.
 pub fn is_data_url(url: &[u8]) -> bool {
-    url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"data:"))
+    url.get(..5)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"data:"))
 }
 
 /// The bytes of a `data:` URL. White space in the base64 and missing padding are forgiven, as
@@ -27,7 +28,9 @@ pub fn decode(url: &[u8], max_bytes: usize) -> Result<Bytes, MediaError> {
         .next()
         .is_some_and(|last| last.trim_ascii().eq_ignore_ascii_case(b"base64"));
     if !is_base64 {
-        return Err(MediaError::Url("a data: URL must be base64: 'data:image/png;base64,...'".into()));
+        return Err(MediaError::Url(
+            "a data: URL must be base64: 'data:image/png;base64,...'".into(),
+        ));
     }
     let data = &url[comma + 1..];
     // Four characters carry three bytes; white space is not counted exactly, hence the allowance.
@@ -50,17 +53,36 @@ mod tests {
 
     #[test]
     fn decodes_padded_unpadded_and_wrapped() {
-        for url in ["data:image/png;base64,aGVsbG8=", "DATA:;base64,aGVsbG8", "data:text/x;q=1;BASE64,aGVs\nbG8="] {
+        for url in [
+            "data:image/png;base64,aGVsbG8=",
+            "DATA:;base64,aGVsbG8",
+            "data:text/x;q=1;BASE64,aGVs\nbG8=",
+        ] {
             assert_eq!(decode(url.as_bytes(), 100).unwrap(), "hello", "{url}");
         }
     }
 
     #[test]
     fn refuses_what_is_not_base64_or_too_long() {
-        assert!(matches!(decode(b"data:image/png;base64,a$b=", 100), Err(MediaError::Base64)));
-        assert!(matches!(decode(b"data:image/png,abc", 100), Err(MediaError::Url(_))));
-        assert!(matches!(decode(b"data:image/png;base64", 100), Err(MediaError::Url(_))));
-        assert!(matches!(decode(b"data:;base64,", 100), Err(MediaError::Url(_))));
-        assert!(matches!(decode(b"data:;base64,aGVsbG8=", 4), Err(MediaError::TooLarge(4))));
+        assert!(matches!(
+            decode(b"data:image/png;base64,a$b=", 100),
+            Err(MediaError::Base64)
+        ));
+        assert!(matches!(
+            decode(b"data:image/png,abc", 100),
+            Err(MediaError::Url(_))
+        ));
+        assert!(matches!(
+            decode(b"data:image/png;base64", 100),
+            Err(MediaError::Url(_))
+        ));
+        assert!(matches!(
+            decode(b"data:;base64,", 100),
+            Err(MediaError::Url(_))
+        ));
+        assert!(matches!(
+            decode(b"data:;base64,aGVsbG8=", 4),
+            Err(MediaError::TooLarge(4))
+        ));
     }
 }

@@ -65,7 +65,9 @@ impl Fetcher {
     /// The TLS backend could not be set up.
     pub fn new(limits: &ImagesConfig) -> Result<Self, FetchError> {
         let client = Client::builder()
-            .dns_resolver(Arc::new(JudgingResolver { allow_private: limits.allow_private_addresses }))
+            .dns_resolver(Arc::new(JudgingResolver {
+                allow_private: limits.allow_private_addresses,
+            }))
             .redirect(Policy::none())
             .no_proxy()
             .referer(false)
@@ -88,7 +90,9 @@ impl Fetcher {
     /// # Errors
     /// See [`FetchError`].
     pub async fn get(&self, url: &[u8]) -> Result<Bytes, FetchError> {
-        let url = std::str::from_utf8(url).ok().and_then(|url| Url::parse(url).ok());
+        let url = std::str::from_utf8(url)
+            .ok()
+            .and_then(|url| Url::parse(url).ok());
         let url = url.ok_or(FetchError::Url("is not a valid http(s) or data: URL"))?;
         tokio::time::timeout(Duration::from_secs(self.timeout), self.follow(url))
             .await
@@ -98,13 +102,20 @@ impl Fetcher {
     async fn follow(&self, mut url: Url) -> Result<Bytes, FetchError> {
         for _ in 0..=self.max_redirects {
             self.judge(&url)?;
-            let response =
-                self.client.get(url.clone()).send().await.map_err(|_| FetchError::Unreachable)?;
+            let response = self
+                .client
+                .get(url.clone())
+                .send()
+                .await
+                .map_err(|_| FetchError::Unreachable)?;
             let status = response.status();
             if status.is_redirection()
                 && let Some(location) = response.headers().get(LOCATION)
             {
-                let next = location.to_str().ok().and_then(|location| url.join(location).ok());
+                let next = location
+                    .to_str()
+                    .ok()
+                    .and_then(|location| url.join(location).ok());
                 url = next.ok_or(FetchError::Unreachable)?;
             } else if status == reqwest::StatusCode::OK {
                 return self.read(response).await;
@@ -120,7 +131,9 @@ impl Fetcher {
             return Err(FetchError::Url("must be an http, https or data: URL"));
         }
         if !self.enabled {
-            return Err(FetchError::Url("is not fetched: this server takes data: URLs only"));
+            return Err(FetchError::Url(
+                "is not fetched: this server takes data: URLs only",
+            ));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(FetchError::Url("must not carry credentials"));
@@ -131,7 +144,11 @@ impl Fetcher {
             Some(Host::Domain(_)) => return Ok(()),
             None => return Err(FetchError::Url("has no host")),
         };
-        if self.allow_private || is_public(address) { Ok(()) } else { Err(FetchError::Unreachable) }
+        if self.allow_private || is_public(address) {
+            Ok(())
+        } else {
+            Err(FetchError::Unreachable)
+        }
     }
 
     async fn read(&self, mut response: Response) -> Result<Bytes, FetchError> {
@@ -140,7 +157,11 @@ impl Fetcher {
             return Err(FetchError::TooLarge(self.max_bytes));
         }
         let mut body = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0));
-        while let Some(chunk) = response.chunk().await.map_err(|_| FetchError::Unreachable)? {
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|_| FetchError::Unreachable)?
+        {
             if body.len() + chunk.len() > self.max_bytes {
                 return Err(FetchError::TooLarge(self.max_bytes));
             }
@@ -161,7 +182,8 @@ impl Resolve for JudgingResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let allow_private = self.allow_private;
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found: Vec<SocketAddr> =
+                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             if allow_private || found.iter().all(|address| is_public(address.ip())) {
                 Ok(Box::new(found.into_iter()) as Addrs)
             } else {

@@ -35,7 +35,9 @@ pub enum ImageError {
         max: u64,
     },
     /// A strip.
-    #[error("the image is {width}x{height}; the longer side may be at most {max} times the shorter")]
+    #[error(
+        "the image is {width}x{height}; the longer side may be at most {max} times the shorter"
+    )]
     AspectRatio {
         /// Width by the header.
         width: u32,
@@ -58,7 +60,11 @@ pub struct Header {
 impl Header {
     /// Width and height after EXIF orientation.
     pub fn upright(&self) -> (u32, u32) {
-        if swaps_sides(self.orientation) { (self.height, self.width) } else { (self.width, self.height) }
+        if swaps_sides(self.orientation) {
+            (self.height, self.width)
+        } else {
+            (self.width, self.height)
+        }
     }
 }
 
@@ -81,7 +87,13 @@ fn swaps_sides(orientation: Orientation) -> bool {
 /// Not an image, a broken header, or one that the limits refuse.
 pub fn inspect(bytes: &[u8], limits: &ImagesConfig) -> Result<Header, ImageError> {
     let format = image::guess_format(bytes).map_err(|_| ImageError::Unsupported)?;
-    let known = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp];
+    let known = [
+        ImageFormat::Png,
+        ImageFormat::Jpeg,
+        ImageFormat::WebP,
+        ImageFormat::Gif,
+        ImageFormat::Bmp,
+    ];
     if !known.contains(&format) {
         return Err(ImageError::Unsupported);
     }
@@ -92,16 +104,29 @@ pub fn inspect(bytes: &[u8], limits: &ImagesConfig) -> Result<Header, ImageError
         return Err(ImageError::Broken);
     }
     if pixels > limits.max_input_pixels {
-        return Err(ImageError::TooManyPixels { width, height, max: limits.max_input_pixels });
+        return Err(ImageError::TooManyPixels {
+            width,
+            height,
+            max: limits.max_input_pixels,
+        });
     }
     if f64::from(width.max(height)) > f64::from(width.min(height)) * limits.max_aspect_ratio {
-        return Err(ImageError::AspectRatio { width, height, max: limits.max_aspect_ratio });
+        return Err(ImageError::AspectRatio {
+            width,
+            height,
+            max: limits.max_aspect_ratio,
+        });
     }
     if format == ImageFormat::Jpeg && !jpeg_is_complete(bytes) {
         return Err(ImageError::Broken);
     }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    Ok(Header { format, width, height, orientation })
+    Ok(Header {
+        format,
+        width,
+        height,
+        orientation,
+    })
 }
 
 fn decoder(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder + '_, ImageError> {
@@ -121,7 +146,12 @@ fn jpeg_is_complete(bytes: &[u8]) -> bool {
     while let Some(&[0xff, marker, high, low]) = bytes.get(at..at + 4) {
         match marker {
             0xff => at += 1,
-            0xda => return bytes[at..].windows(2).rev().any(|pair| pair == [0xff, 0xd9]),
+            0xda => {
+                return bytes[at..]
+                    .windows(2)
+                    .rev()
+                    .any(|pair| pair == [0xff, 0xd9]);
+            }
             0x01 | 0xd0..=0xd8 => at += 2,
             _ => at += 2 + usize::from(u16::from_be_bytes([high, low])),
         }
@@ -139,7 +169,11 @@ pub fn decode(bytes: &[u8], header: Header, target: (u32, u32)) -> Result<RgbIma
     let image = DynamicImage::from_decoder(decoder).map_err(|_| ImageError::Broken)?;
     let pixels = flatten(image);
     // Resizing first turns fewer pixels; the sides are those before turning.
-    let (width, height) = if swaps_sides(header.orientation) { (target.1, target.0) } else { target };
+    let (width, height) = if swaps_sides(header.orientation) {
+        (target.1, target.0)
+    } else {
+        target
+    };
     let resized = resize(pixels, width, height)?;
     if header.orientation == Orientation::NoTransforms {
         return Ok(resized);
@@ -174,12 +208,20 @@ fn resize(pixels: RgbImage, width: u32, height: u32) -> Result<RgbImage, ImageEr
     if pixels.dimensions() == (width, height) {
         return Ok(pixels);
     }
-    let source = ImageRef::new(pixels.width(), pixels.height(), pixels.as_raw(), PixelType::U8x3)
-        .map_err(|_| ImageError::Broken)?;
+    let source = ImageRef::new(
+        pixels.width(),
+        pixels.height(),
+        pixels.as_raw(),
+        PixelType::U8x3,
+    )
+    .map_err(|_| ImageError::Broken)?;
     let mut resized = Image::new(width, height, PixelType::U8x3);
-    let options =
-        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false);
-    Resizer::new().resize(&source, &mut resized, &options).map_err(|_| ImageError::Broken)?;
+    let options = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
+        .use_alpha(false);
+    Resizer::new()
+        .resize(&source, &mut resized, &options)
+        .map_err(|_| ImageError::Broken)?;
     RgbImage::from_raw(width, height, resized.into_vec()).ok_or(ImageError::Broken)
 }
 
@@ -217,12 +259,16 @@ mod tests {
     #[test]
     fn exif_orientation_is_applied() {
         // Red left, blue right; orientation 6 shows it turned by 90 degrees: red on top.
-        let image = RgbImage::from_fn(64, 32, |x, _| image::Rgb(if x < 32 { [255, 0, 0] } else { [0, 0, 255] }));
+        let image = RgbImage::from_fn(64, 32, |x, _| {
+            image::Rgb(if x < 32 { [255, 0, 0] } else { [0, 0, 255] })
+        });
         let exif = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
         let mut bytes = Vec::new();
         let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 95);
         encoder.set_exif_metadata(exif.to_vec()).unwrap();
-        encoder.write_image(image.as_raw(), 64, 32, image::ExtendedColorType::Rgb8).unwrap();
+        encoder
+            .write_image(image.as_raw(), 64, 32, image::ExtendedColorType::Rgb8)
+            .unwrap();
         let header = inspect(&bytes, &ImagesConfig::default()).unwrap();
         assert_eq!(header.upright(), (32, 64));
         let pixels = decode(&bytes, header, (32, 64)).unwrap();
@@ -231,14 +277,20 @@ mod tests {
 
     #[test]
     fn a_jpeg_cut_short_is_refused_at_every_length() {
-        let image = RgbImage::from_fn(64, 64, |x, y| image::Rgb([(x * 4) as u8, (y * 4) as u8, (x ^ y) as u8]));
+        let image = RgbImage::from_fn(64, 64, |x, y| {
+            image::Rgb([(x * 4) as u8, (y * 4) as u8, (x ^ y) as u8])
+        });
         let mut bytes = Vec::new();
         image::codecs::jpeg::JpegEncoder::new(&mut bytes)
             .write_image(image.as_raw(), 64, 64, image::ExtendedColorType::Rgb8)
             .unwrap();
         load(&bytes, (64, 64)).unwrap();
         for end in (4..bytes.len()).step_by(7) {
-            assert!(load(&bytes[..end], (64, 64)).is_err(), "cut at {end} of {}", bytes.len());
+            assert!(
+                load(&bytes[..end], (64, 64)).is_err(),
+                "cut at {end} of {}",
+                bytes.len()
+            );
         }
     }
 
@@ -246,13 +298,19 @@ mod tests {
     fn a_bomb_is_refused_by_its_header() {
         // IHDR of 65,535 x 65,535 pixels, and nothing else worth reading.
         let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
-        bytes.extend([0, 0, 255, 255, 0, 0, 255, 255, 8, 2, 0, 0, 0, 0x1b, 0x10, 0x9d, 0x4f]);
+        bytes.extend([
+            0, 0, 255, 255, 0, 0, 255, 255, 8, 2, 0, 0, 0, 0x1b, 0x10, 0x9d, 0x4f,
+        ]);
         let crc = {
             let mut crc = u32::MAX;
             for byte in &bytes[12..29] {
                 crc ^= u32::from(*byte);
                 for _ in 0..8 {
-                    crc = if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
+                    crc = if crc & 1 == 1 {
+                        (crc >> 1) ^ 0xedb8_8320
+                    } else {
+                        crc >> 1
+                    };
                 }
             }
             !crc
@@ -260,13 +318,25 @@ mod tests {
         bytes.truncate(29);
         bytes.extend(crc.to_be_bytes());
         bytes.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e");
-        assert!(matches!(load(&bytes, (32, 32)), Err(ImageError::TooManyPixels { .. })));
+        assert!(matches!(
+            load(&bytes, (32, 32)),
+            Err(ImageError::TooManyPixels { .. })
+        ));
     }
 
     #[test]
     fn a_page_and_an_unlisted_format_are_not_images() {
-        for bytes in [&b"<!doctype html><html>"[..], b"", b"II*\0\x08\0\0\0", b"%PDF-1.7", b"<svg xmlns="] {
-            assert!(matches!(load(bytes, (32, 32)), Err(ImageError::Unsupported)));
+        for bytes in [
+            &b"<!doctype html><html>"[..],
+            b"",
+            b"II*\0\x08\0\0\0",
+            b"%PDF-1.7",
+            b"<svg xmlns=",
+        ] {
+            assert!(matches!(
+                load(bytes, (32, 32)),
+                Err(ImageError::Unsupported)
+            ));
         }
     }
 }

@@ -108,8 +108,14 @@ impl MediaLoader {
         geometry: ImageGeometry,
     ) -> Result<Vec<Encoded>, Refused> {
         if images.len() > self.limits.max_count {
-            let error = MediaError::TooMany { got: images.len(), max: self.limits.max_count };
-            return Err(Refused { param: "messages".into(), error });
+            let error = MediaError::TooMany {
+                got: images.len(),
+                max: self.limits.max_count,
+            };
+            return Err(Refused {
+                param: "messages".into(),
+                error,
+            });
         }
         let jobs = images.into_iter().map(|image| async move {
             let param = image.param.clone();
@@ -121,12 +127,17 @@ impl MediaLoader {
         futures::future::try_join_all(jobs).await
     }
 
-    async fn fetch_one(&self, image: ImageUrl, geometry: ImageGeometry) -> Result<Encoded, MediaError> {
+    async fn fetch_one(
+        &self,
+        image: ImageUrl,
+        geometry: ImageGeometry,
+    ) -> Result<Encoded, MediaError> {
         let is_data = data_url::is_data_url(&image.url);
         let bytes = if is_data {
             let max_bytes = self.limits.max_bytes;
             let url = image.url.clone();
-            self.blocking(move || data_url::decode(&url, max_bytes)).await?
+            self.blocking(move || data_url::decode(&url, max_bytes))
+                .await?
         } else {
             self.fetcher.get(&image.url).await?
         };
@@ -135,7 +146,8 @@ impl MediaLoader {
         let header = if is_data || bytes.len() < 1 << 16 {
             image::inspect(&head, &limits)?
         } else {
-            self.blocking(move || image::inspect(&head, &limits).map_err(MediaError::from)).await?
+            self.blocking(move || image::inspect(&head, &limits).map_err(MediaError::from))
+                .await?
         };
         let budget = match image.detail {
             Detail::Low => self.limits.low_max_pixels,
@@ -144,7 +156,12 @@ impl MediaLoader {
         };
         let (width, height) = header.upright();
         let target = geometry.target(width, height, budget);
-        Ok(Encoded { bytes, header, target, param: image.param })
+        Ok(Encoded {
+            bytes,
+            header,
+            target,
+            param: image.param,
+        })
     }
 
     /// Decodes, turns and resizes; the result has exactly each image's `target` size.
@@ -152,18 +169,29 @@ impl MediaLoader {
     /// # Errors
     /// The first image that cannot be decoded, with its place in the request.
     pub async fn decode(&self, images: Vec<Encoded>) -> Result<Vec<RgbImage>, Refused> {
-        let jobs = images.into_iter().map(|Encoded { bytes, header, target, param }| async move {
-            let started = Instant::now();
-            let pixels = self
-                .blocking(move || image::decode(&bytes, header, target).map_err(MediaError::from))
-                .await
-                .map_err(|error| {
-                    self.metrics.refused_image(&error);
-                    Refused { param, error }
-                })?;
-            self.metrics.image_decode_seconds.observe(started.elapsed().as_secs_f64());
-            Ok(pixels)
-        });
+        let jobs = images.into_iter().map(
+            |Encoded {
+                 bytes,
+                 header,
+                 target,
+                 param,
+             }| async move {
+                let started = Instant::now();
+                let pixels = self
+                    .blocking(move || {
+                        image::decode(&bytes, header, target).map_err(MediaError::from)
+                    })
+                    .await
+                    .map_err(|error| {
+                        self.metrics.refused_image(&error);
+                        Refused { param, error }
+                    })?;
+                self.metrics
+                    .image_decode_seconds
+                    .observe(started.elapsed().as_secs_f64());
+                Ok(pixels)
+            },
+        );
         futures::future::try_join_all(jobs).await
     }
 

@@ -60,7 +60,10 @@ pub const FIELDS: &[(&str, Rule)] = &[
 
 /// The rule of a field; `None` for one that OpenAI does not have either.
 pub fn rule(field: &str) -> Option<Rule> {
-    FIELDS.iter().find(|(name, _)| *name == field).map(|(_, rule)| *rule)
+    FIELDS
+        .iter()
+        .find(|(name, _)| *name == field)
+        .map(|(_, rule)| *rule)
 }
 
 /// Whether a refused field's value asks for nothing that differs from leaving it out.

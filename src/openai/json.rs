@@ -132,7 +132,9 @@ impl<'de> Visitor<'de> for JsonVisitor {
             };
             if known {
                 let shown: String = key.chars().take(64).collect();
-                return Err(de::Error::custom(format!("the key '{shown}' appears twice")));
+                return Err(de::Error::custom(format!(
+                    "the key '{shown}' appears twice"
+                )));
             }
             entries.push((key, access.next_value()?));
         }
@@ -153,8 +155,13 @@ mod tests {
     #[test]
     fn a_string_without_escapes_is_not_copied() {
         let body = br#"{"a":"plain","b":"esc\n"}"#;
-        let Json::Object(entries) = serde_json::from_slice(body).unwrap() else { panic!() };
-        assert!(matches!(&entries[0].1, Json::String(Cow::Borrowed("plain"))));
+        let Json::Object(entries) = serde_json::from_slice(body).unwrap() else {
+            panic!()
+        };
+        assert!(matches!(
+            &entries[0].1,
+            Json::String(Cow::Borrowed("plain"))
+        ));
         assert!(matches!(&entries[1].1, Json::String(Cow::Owned(s)) if s == "esc\n"));
     }
 

@@ -61,12 +61,18 @@ pub enum Detail {
     High,
 }
 
-pub(super) fn parse_messages(body: &Bytes, value: Json<'_>) -> Result<Vec<Message>, InvalidRequest> {
+pub(super) fn parse_messages(
+    body: &Bytes,
+    value: Json<'_>,
+) -> Result<Vec<Message>, InvalidRequest> {
     let Json::Array(items) = value else {
         return Err(InvalidRequest::wrong_type("messages", "an array", &value));
     };
     if items.is_empty() || items.len() > MAX_ITEMS {
-        let rule = format!("expected 1 to {MAX_ITEMS} messages, but got {}", items.len());
+        let rule = format!(
+            "expected 1 to {MAX_ITEMS} messages, but got {}",
+            items.len()
+        );
         return Err(InvalidRequest::wrong_value("messages", &rule));
     }
     items
@@ -104,7 +110,11 @@ fn parse_message(body: &Bytes, at: &str, value: Json<'_>) -> Result<Message, Inv
         Some(Json::String(text)) => vec![Part::Text(text.into_owned())],
         Some(Json::Array(items)) => parse_parts(body, &content_at, items)?,
         Some(other) => {
-            return Err(InvalidRequest::wrong_type(&content_at, "a string or an array of parts", &other));
+            return Err(InvalidRequest::wrong_type(
+                &content_at,
+                "a string or an array of parts",
+                &other,
+            ));
         }
     };
     Ok(Message { role, parts })
@@ -160,7 +170,13 @@ fn parse_part(body: &Bytes, at: &str, value: Json<'_>) -> Result<Part, InvalidRe
         match key.as_ref() {
             "type" => match value {
                 Json::String(name) => kind = Some(name),
-                other => return Err(InvalidRequest::wrong_type(&format!("{at}.type"), "a string", &other)),
+                other => {
+                    return Err(InvalidRequest::wrong_type(
+                        &format!("{at}.type"),
+                        "a string",
+                        &other,
+                    ));
+                }
             },
             // A hint for a prompt cache; it cannot change the answer.
             "prompt_cache_breakpoint" => {}
@@ -171,9 +187,17 @@ fn parse_part(body: &Bytes, at: &str, value: Json<'_>) -> Result<Part, InvalidRe
     match kind.as_ref() {
         "text" => match only(at, "text", payload)? {
             Json::String(text) => Ok(Part::Text(text.into_owned())),
-            other => Err(InvalidRequest::wrong_type(&format!("{at}.text"), "a string", &other)),
+            other => Err(InvalidRequest::wrong_type(
+                &format!("{at}.text"),
+                "a string",
+                &other,
+            )),
         },
-        "image_url" => parse_image_url(body, &format!("{at}.image_url"), only(at, "image_url", payload)?),
+        "image_url" => parse_image_url(
+            body,
+            &format!("{at}.image_url"),
+            only(at, "image_url", payload)?,
+        ),
         "input_audio" | "file" | "refusal" => Err(InvalidRequest::new(
             "unsupported_value",
             format!("{at}.type"),
@@ -213,7 +237,11 @@ fn parse_image_url(body: &Bytes, at: &str, value: Json<'_>) -> Result<Part, Inva
         match (key.as_ref(), value) {
             ("url", Json::String(text)) => url = Some(text),
             ("url", other) => {
-                return Err(InvalidRequest::wrong_type(&format!("{at}.url"), "a string", &other));
+                return Err(InvalidRequest::wrong_type(
+                    &format!("{at}.url"),
+                    "a string",
+                    &other,
+                ));
             }
             ("detail", Json::Null) => {}
             ("detail", Json::String(name)) => {
@@ -230,7 +258,11 @@ fn parse_image_url(body: &Bytes, at: &str, value: Json<'_>) -> Result<Part, Inva
                 }
             }
             ("detail", other) => {
-                return Err(InvalidRequest::wrong_type(&format!("{at}.detail"), "a string", &other));
+                return Err(InvalidRequest::wrong_type(
+                    &format!("{at}.detail"),
+                    "a string",
+                    &other,
+                ));
             }
             (_, Json::Null) => {}
             _ => return Err(unknown(at, &key)),

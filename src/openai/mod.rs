@@ -21,15 +21,26 @@ pub struct InvalidRequest {
 impl InvalidRequest {
     /// A fault at `param`.
     pub fn new(code: &'static str, param: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { message: message.into(), param: Some(param.into()), code }
+        Self {
+            message: message.into(),
+            param: Some(param.into()),
+            code,
+        }
     }
 
     pub(crate) fn wrong_type(param: &str, expected: &str, got: &json::Json<'_>) -> Self {
-        let message = format!("Invalid type for '{param}': expected {expected}, but got {}.", got.kind());
+        let message = format!(
+            "Invalid type for '{param}': expected {expected}, but got {}.",
+            got.kind()
+        );
         Self::new("invalid_type", param, message)
     }
 
     pub(crate) fn wrong_value(param: &str, rule: &str) -> Self {
-        Self::new("invalid_value", param, format!("Invalid value for '{param}': {rule}."))
+        Self::new(
+            "invalid_value",
+            param,
+            format!("Invalid value for '{param}': {rule}."),
+        )
     }
 }

@@ -61,11 +61,15 @@ impl ChatCompletionRequest {
                 _ if value.is_null() && key != "model" && key != "messages" => {}
                 Some(Rule::Honoured) => draft.set(body, &key, value)?,
                 Some(Rule::Accepted) => draft.ignored.extend(
-                    super::fields::FIELDS.iter().map(|(name, _)| *name).find(|name| *name == key),
+                    super::fields::FIELDS
+                        .iter()
+                        .map(|(name, _)| *name)
+                        .find(|name| *name == key),
                 ),
                 Some(Rule::Refused) if asks_for_nothing(&key, &value) => {}
                 Some(Rule::Refused) => {
-                    let message = format!("Unsupported parameter: '{key}' is not supported by this server.");
+                    let message =
+                        format!("Unsupported parameter: '{key}' is not supported by this server.");
                     return Err(InvalidRequest::new("unsupported_parameter", key, message));
                 }
                 None => {
@@ -112,11 +116,18 @@ impl Draft {
 
     fn parse_stream_options(&mut self, value: Json<'_>) -> Result<bool, InvalidRequest> {
         let Json::Object(entries) = value else {
-            return Err(InvalidRequest::wrong_type("stream_options", "an object", &value));
+            return Err(InvalidRequest::wrong_type(
+                "stream_options",
+                "an object",
+                &value,
+            ));
         };
         let mut include_usage = false;
         for (key, value) in entries {
-            let param = format!("stream_options.{}", key.chars().take(64).collect::<String>());
+            let param = format!(
+                "stream_options.{}",
+                key.chars().take(64).collect::<String>()
+            );
             match key.as_ref() {
                 _ if value.is_null() => {}
                 "include_usage" => include_usage = parse_bool(&param, &value)?,
@@ -182,7 +193,10 @@ fn parse_number(param: &str, value: &Json<'_>, max: f64) -> Result<f64, InvalidR
     };
     match number.as_f64() {
         Some(number) if (0.0..=max).contains(&number) => Ok(number),
-        _ => Err(InvalidRequest::wrong_value(param, &format!("expected a number from 0 to {max}"))),
+        _ => Err(InvalidRequest::wrong_value(
+            param,
+            &format!("expected a number from 0 to {max}"),
+        )),
     }
 }
 
@@ -192,7 +206,10 @@ fn parse_count(param: &str, value: &Json<'_>) -> Result<usize, InvalidRequest> {
     };
     match number.as_u64().and_then(|n| usize::try_from(n).ok()) {
         Some(count) if count >= 1 => Ok(count),
-        _ => Err(InvalidRequest::wrong_value(param, "expected an integer of at least 1")),
+        _ => Err(InvalidRequest::wrong_value(
+            param,
+            "expected an integer of at least 1",
+        )),
     }
 }
 
@@ -200,20 +217,35 @@ fn parse_stop(value: Json<'_>) -> Result<Vec<String>, InvalidRequest> {
     let items = match value {
         Json::String(text) => vec![Json::String(text)],
         Json::Array(items) => items,
-        other => return Err(InvalidRequest::wrong_type("stop", "a string or an array of strings", &other)),
+        other => {
+            return Err(InvalidRequest::wrong_type(
+                "stop",
+                "a string or an array of strings",
+                &other,
+            ));
+        }
     };
     if items.len() > MAX_STOPS {
-        return Err(InvalidRequest::wrong_value("stop", &format!("expected at most {MAX_STOPS} sequences")));
+        return Err(InvalidRequest::wrong_value(
+            "stop",
+            &format!("expected at most {MAX_STOPS} sequences"),
+        ));
     }
     items
         .into_iter()
         .map(|item| match item {
-            Json::String(text) if !text.is_empty() && text.len() <= MAX_STOP_BYTES => Ok(text.into_owned()),
+            Json::String(text) if !text.is_empty() && text.len() <= MAX_STOP_BYTES => {
+                Ok(text.into_owned())
+            }
             Json::String(_) => Err(InvalidRequest::wrong_value(
                 "stop",
                 &format!("expected sequences of 1 to {MAX_STOP_BYTES} bytes"),
             )),
-            other => Err(InvalidRequest::wrong_type("stop", "a string or an array of strings", &other)),
+            other => Err(InvalidRequest::wrong_type(
+                "stop",
+                "a string or an array of strings",
+                &other,
+            )),
         })
         .collect()
 }

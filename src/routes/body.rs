@@ -15,15 +15,23 @@ use crate::{config::ServerConfig, error::ApiError};
 ///
 /// # Errors
 /// 415 for another type than JSON, 413 when it is too large, 408 when it is too slow.
-pub async fn read(request: &HttpRequest, payload: Payload, limits: &ServerConfig) -> Result<Bytes, ApiError> {
+pub async fn read(
+    request: &HttpRequest,
+    payload: Payload,
+    limits: &ServerConfig,
+) -> Result<Bytes, ApiError> {
     let is_json = request.headers().get(CONTENT_TYPE).is_none_or(|value| {
-        value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains("json"))
+        value
+            .to_str()
+            .is_ok_and(|value| value.to_ascii_lowercase().contains("json"))
     });
     if !is_json {
         return Err(ApiError::ContentType);
     }
     let announced = request.headers().get(CONTENT_LENGTH);
-    let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok()).unwrap_or(0);
+    let announced = announced
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok())
+        .unwrap_or(0);
     if announced > limits.max_body_bytes {
         return Err(ApiError::BodyTooLarge(limits.max_body_bytes));
     }

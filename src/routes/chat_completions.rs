@@ -15,7 +15,8 @@ use futures::{StreamExt, stream};
 use super::body;
 use crate::{
     engine::{
-        Engine, EngineError, Event, EventStream, FinishReason, GenerateRequest, Part, SamplingParams, TokenUsage, Turn,
+        Engine, EngineError, Event, EventStream, FinishReason, GenerateRequest, Part,
+        SamplingParams, TokenUsage, Turn,
     },
     error::ApiError,
     openai::{
@@ -49,7 +50,8 @@ pub async fn create(
     let chat = if bytes.len() < LARGE_BODY {
         ChatCompletionRequest::parse(&bytes)?
     } else {
-        let parsed = tokio::task::spawn_blocking(move || ChatCompletionRequest::parse(&bytes)).await;
+        let parsed =
+            tokio::task::spawn_blocking(move || ChatCompletionRequest::parse(&bytes)).await;
         parsed.map_err(|e| EngineError::Failed(e.to_string()))??
     };
     state.check_model(&chat.model)?;
@@ -68,7 +70,9 @@ pub async fn create(
         response.insert_header(("x-porthole-ignored", chat.ignored.join(", ")));
     }
     let id = format!("chatcmpl-{}", uuid::Uuid::new_v4().simple());
-    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let created = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs());
     let fingerprint = &engine.info().fingerprint;
     if chat.stream {
         let events = first_event(events).await?;
@@ -90,7 +94,12 @@ pub async fn create(
         service_tier: "default",
         choices: [Choice {
             index: 0,
-            message: AssistantMessage { role: "assistant", content: &text, refusal: None, annotations: [] },
+            message: AssistantMessage {
+                role: "assistant",
+                content: &text,
+                refusal: None,
+                annotations: [],
+            },
             logprobs: None,
             finish_reason: match reason {
                 FinishReason::Stop => "stop",
@@ -115,10 +124,18 @@ async fn load_images(
     }
     let info = engine.info();
     let encoded = state.media.fetch(urls, info.geometry).await?;
-    let tokens: usize = encoded.iter().map(|image| info.geometry.tokens(image.target)).sum();
+    let tokens: usize = encoded
+        .iter()
+        .map(|image| info.geometry.tokens(image.target))
+        .sum();
     if tokens >= info.context_length {
         let context = info.context_length;
-        return Err(EngineError::ContextLengthExceeded { prompt: tokens, context, at_least: true }.into());
+        return Err(EngineError::ContextLengthExceeded {
+            prompt: tokens,
+            context,
+            at_least: true,
+        }
+        .into());
     }
     let mut images = state.media.decode(encoded).await?.into_iter();
     let turns = messages.into_iter().map(|message| Turn {

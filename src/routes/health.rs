@@ -6,7 +6,8 @@ use crate::{error::ApiError, state::AppState};
 
 /// 200 as long as the process serves.
 pub async fn health() -> HttpResponse {
-    HttpResponse::Ok().json(serde_json::json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
+    HttpResponse::Ok()
+        .json(serde_json::json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
 }
 
 /// 200 once a probe generation has succeeded, and while the engine lives.
@@ -37,7 +38,9 @@ pub async fn metrics(state: Data<AppState>) -> HttpResponse {
 /// # Errors
 /// Always.
 pub async fn not_found(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    Err(ApiError::RouteNotFound(request.path().chars().take(128).collect()))
+    Err(ApiError::RouteNotFound(
+        request.path().chars().take(128).collect(),
+    ))
 }
 
 /// 405 in the one error shape.

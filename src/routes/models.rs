@@ -13,8 +13,15 @@ use crate::{
 
 /// All names that clients may use.
 pub async fn list(state: Data<AppState>) -> HttpResponse {
-    let data = state.config.model_names().map(|name| model(&state, name)).collect();
-    HttpResponse::Ok().json(ModelList { object: "list", data })
+    let data = state
+        .config
+        .model_names()
+        .map(|name| model(&state, name))
+        .collect();
+    HttpResponse::Ok().json(ModelList {
+        object: "list",
+        data,
+    })
 }
 
 /// One of them.
@@ -27,5 +34,10 @@ pub async fn retrieve(state: Data<AppState>, name: Path<String>) -> Result<HttpR
 }
 
 fn model<'a>(state: &AppState, id: &'a str) -> Model<'a> {
-    Model { id, object: "model", created: state.started, owned_by: "porthole" }
+    Model {
+        id,
+        object: "model",
+        created: state.started,
+        owned_by: "porthole",
+    }
 }

@@ -8,9 +8,12 @@ use std::{
 };
 
 use mistralrs::{
-    AutoDeviceMapParams, DefaultSchedulerMethod, DeviceMapSetting, ModelDType, ModelGenerationDefaults,
-    SchedulerConfig, TokenSource, best_device,
-    core::{IsqOrganization, MistralRs, MistralRsBuilder, MultimodalLoaderBuilder, MultimodalSpecificConfig, Pipeline},
+    AutoDeviceMapParams, DefaultSchedulerMethod, DeviceMapSetting, ModelDType,
+    ModelGenerationDefaults, SchedulerConfig, TokenSource, best_device,
+    core::{
+        IsqOrganization, MistralRs, MistralRsBuilder, MultimodalLoaderBuilder,
+        MultimodalSpecificConfig, Pipeline,
+    },
     parse_isq_value,
 };
 use tokio::sync::Mutex;
@@ -22,8 +25,13 @@ use crate::{
 };
 
 /// Names that the engine's image processors give a meaning of their own, beside the tokenizer's.
-const ENGINE_PLACEHOLDERS: [&str; 5] =
-    ["<|image_pad|>", "<|video_pad|>", "<|placeholder|>", "<|vision_start|>", "<|vision_end|>"];
+const ENGINE_PLACEHOLDERS: [&str; 5] = [
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<|placeholder|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+];
 
 /// A running engine and what it was found to be.
 pub(super) struct Loaded {
@@ -41,7 +49,11 @@ pub(super) struct TokenCounter(Box<dyn Fn(&str) -> usize + Send + Sync>);
 impl TokenCounter {
     /// Tokens of the texts, counted until there are clearly more than `enough`. A piece at a time,
     /// since a tokenizer takes far longer on megabytes without a break.
-    pub(super) fn at_least<'a>(&self, texts: impl Iterator<Item = &'a str>, enough: usize) -> usize {
+    pub(super) fn at_least<'a>(
+        &self,
+        texts: impl Iterator<Item = &'a str>,
+        enough: usize,
+    ) -> usize {
         const PIECE: usize = 16 << 10;
         let mut tokens = 0;
         for mut text in texts {
@@ -67,10 +79,18 @@ pub(super) async fn load(config: &ModelConfig) -> Result<Loaded, String> {
     let (tokenizer, max_seq_len, defaults) = {
         let pipeline = pipeline.lock().await;
         let tokenizer = pipeline.tokenizer().ok_or("the model has no tokenizer")?;
-        if !pipeline.get_chat_template().as_ref().is_some_and(|template| template.has_chat_template()) {
+        if !pipeline
+            .get_chat_template()
+            .as_ref()
+            .is_some_and(|template| template.has_chat_template())
+        {
             return Err("the model has no chat template".into());
         }
-        (tokenizer, pipeline.get_metadata().max_seq_len, pipeline.generation_defaults())
+        (
+            tokenizer,
+            pipeline.get_metadata().max_seq_len,
+            pipeline.generation_defaults(),
+        )
     };
     let special: Vec<String> = tokenizer
         .get_added_tokens_decoder()
@@ -80,7 +100,12 @@ pub(super) async fn load(config: &ModelConfig) -> Result<Loaded, String> {
         .chain(ENGINE_PLACEHOLDERS.map(String::from))
         .collect();
     let neutralizer = Neutralizer::new(special).map_err(|e| e.to_string())?;
-    let folder = model_folder(&config.id).ok_or_else(|| format!("the files of {} are not where they were loaded from", config.id))?;
+    let folder = model_folder(&config.id).ok_or_else(|| {
+        format!(
+            "the files of {} are not where they were loaded from",
+            config.id
+        )
+    })?;
     let context_length = match config.context_length {
         0 => max_seq_len,
         wanted => wanted.min(max_seq_len),
@@ -91,7 +116,13 @@ pub(super) async fn load(config: &ModelConfig) -> Result<Loaded, String> {
         fingerprint: fingerprint(config, &folder),
     };
     let scheduler = SchedulerConfig::DefaultScheduler {
-        method: DefaultSchedulerMethod::Fixed(config.max_batch_size.max(8).try_into().map_err(|_| "max_batch_size is 0")?),
+        method: DefaultSchedulerMethod::Fixed(
+            config
+                .max_batch_size
+                .max(8)
+                .try_into()
+                .map_err(|_| "max_batch_size is 0")?,
+        ),
     };
     // Its prefix cache mixes concurrent sequences.
     let runner = MistralRsBuilder::new(pipeline, scheduler, false, None)
@@ -99,14 +130,26 @@ pub(super) async fn load(config: &ModelConfig) -> Result<Loaded, String> {
         .with_prefix_cache_n(0)
         .build()
         .await;
-    let count = move |text: &str| tokenizer.encode_fast(text, false).map_or(0, |encoding| encoding.len());
-    Ok(Loaded { runner, info, defaults, neutralizer, tokenizer: TokenCounter(Box::new(count)), on_cpu })
+    let count = move |text: &str| {
+        tokenizer
+            .encode_fast(text, false)
+            .map_or(0, |encoding| encoding.len())
+    };
+    Ok(Loaded {
+        runner,
+        info,
+        defaults,
+        neutralizer,
+        tokenizer: TokenCounter(Box::new(count)),
+        on_cpu,
+    })
 }
 
 type LoadedPipeline = Arc<Mutex<dyn Pipeline + Send + Sync>>;
 
 fn load_pipeline(config: &ModelConfig) -> Result<(LoadedPipeline, bool), String> {
-    let device = best_device(config.device == Device::Cpu).map_err(|e| format!("no device: {e}"))?;
+    let device =
+        best_device(config.device == Device::Cpu).map_err(|e| format!("no device: {e}"))?;
     if config.device == Device::Cuda && !device.is_cuda() {
         return Err("model.device is \"cuda\", but this build or machine has no CUDA".into());
     }
@@ -119,7 +162,9 @@ fn load_pipeline(config: &ModelConfig) -> Result<(LoadedPipeline, bool), String>
     };
     let quantization = match config.quantization.as_str() {
         "" => None,
-        name => Some(parse_isq_value(name, Some(&device)).map_err(|e| format!("model.quantization: {e}"))?),
+        name => Some(
+            parse_isq_value(name, Some(&device)).map_err(|e| format!("model.quantization: {e}"))?,
+        ),
     };
     let specific = MultimodalSpecificConfig {
         topology: None,
@@ -133,7 +178,8 @@ fn load_pipeline(config: &ModelConfig) -> Result<(LoadedPipeline, bool), String>
         matformer_slice_name: None,
         organization: IsqOrganization::Default,
     };
-    let loader = MultimodalLoaderBuilder::new(specific, None, None, Some(config.id.clone()), None).build(None);
+    let loader = MultimodalLoaderBuilder::new(specific, None, None, Some(config.id.clone()), None)
+        .build(None);
     let pipeline = loader
         .load_model_from_hf(
             None,
@@ -154,7 +200,8 @@ fn model_folder(id: &str) -> Option<PathBuf> {
     if Path::new(id).is_dir() {
         return Some(PathBuf::from(id));
     }
-    let repo = mistralrs::core::hf_hub_cache_dir()?.join(format!("models--{}", id.replace('/', "--")));
+    let repo =
+        mistralrs::core::hf_hub_cache_dir()?.join(format!("models--{}", id.replace('/', "--")));
     let commit = std::fs::read_to_string(repo.join("refs/main")).ok()?;
     Some(repo.join("snapshots").join(commit.trim()))
 }
@@ -162,16 +209,23 @@ fn model_folder(id: &str) -> Option<PathBuf> {
 fn read_geometry(folder: &Path) -> Result<ImageGeometry, String> {
     let path = folder.join("preprocessor_config.json");
     let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+    let json: serde_json::Value =
+        serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
     let number = |name: &str, in_size: &str| {
-        json.get(name).or_else(|| json.get("size")?.get(in_size)).and_then(serde_json::Value::as_u64)
+        json.get(name)
+            .or_else(|| json.get("size")?.get(in_size))
+            .and_then(serde_json::Value::as_u64)
     };
     let need = |name: &str, value: Option<u64>| {
-        value.filter(|n| *n > 0).ok_or_else(|| format!("{}: no {name}", path.display()))
+        value
+            .filter(|n| *n > 0)
+            .ok_or_else(|| format!("{}: no {name}", path.display()))
     };
-    let factor = need("patch_size", number("patch_size", ""))? * need("merge_size", number("merge_size", ""))?;
+    let factor = need("patch_size", number("patch_size", ""))?
+        * need("merge_size", number("merge_size", ""))?;
     Ok(ImageGeometry {
-        factor: u32::try_from(factor).map_err(|_| format!("{}: patch_size is too large", path.display()))?,
+        factor: u32::try_from(factor)
+            .map_err(|_| format!("{}: patch_size is too large", path.display()))?,
         min_pixels: need("min_pixels", number("min_pixels", "shortest_edge"))?,
         max_pixels: need("max_pixels", number("max_pixels", "longest_edge"))?,
     })
@@ -180,12 +234,25 @@ fn read_geometry(folder: &Path) -> Result<ImageGeometry, String> {
 /// Changes with the build, the arithmetic and the weights' files.
 fn fingerprint(config: &ModelConfig, folder: &Path) -> String {
     let mut hasher = DefaultHasher::new();
-    (env!("CARGO_PKG_VERSION"), &config.quantization, format!("{:?}", config.dtype)).hash(&mut hasher);
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    (
+        env!("CARGO_PKG_VERSION"),
+        &config.quantization,
+        format!("{:?}", config.dtype),
+    )
+        .hash(&mut hasher);
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
     files.sort();
     for file in files {
-        (file.file_name(), file.metadata().map(|m| m.len()).unwrap_or(0)).hash(&mut hasher);
+        (
+            file.file_name(),
+            file.metadata().map(|m| m.len()).unwrap_or(0),
+        )
+            .hash(&mut hasher);
         if file.extension().is_some_and(|e| e == "json") {
             std::fs::read(&file).unwrap_or_default().hash(&mut hasher);
         }

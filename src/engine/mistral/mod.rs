@@ -16,7 +16,10 @@ use std::sync::{
 };
 
 use either::Either;
-use mistralrs::{ModelGenerationDefaults, Request, core::{MistralRs, TokenizationRequest}};
+use mistralrs::{
+    ModelGenerationDefaults, Request,
+    core::{MistralRs, TokenizationRequest},
+};
 use tokio::sync::{mpsc, watch};
 
 use super::{
@@ -75,7 +78,10 @@ impl MistralEngine {
         supervisor::probe(&shared).await?;
         let width = self_check::proven_width(&shared, loaded.on_cpu).await;
         shared.lane.set_width(width);
-        shared.metrics.engine_lane_width.set(i64::try_from(width).unwrap_or(i64::MAX));
+        shared
+            .metrics
+            .engine_lane_width
+            .set(i64::try_from(width).unwrap_or(i64::MAX));
         Ok(Self { shared })
     }
 
@@ -103,8 +109,13 @@ impl Engine for MistralEngine {
         .await
         .map_err(|e| EngineError::Failed(e.to_string()))??;
 
-        let image_tokens: usize = prompt.cohort.iter().map(|size| shared.info.geometry.tokens(*size)).sum();
-        let prompt_tokens = shared.count_tokens(&prompt).await? + image_tokens - prompt.cohort.len();
+        let image_tokens: usize = prompt
+            .cohort
+            .iter()
+            .map(|size| shared.info.geometry.tokens(*size))
+            .sum();
+        let prompt_tokens =
+            shared.count_tokens(&prompt).await? + image_tokens - prompt.cohort.len();
         let room = shared.info.context_length.saturating_sub(prompt_tokens);
         if room == 0 {
             return Err(EngineError::ContextLengthExceeded {
@@ -140,7 +151,10 @@ impl Engine for MistralEngine {
 
 impl Shared {
     fn runner(&self) -> Arc<MistralRs> {
-        self.runner.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.runner
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 
     /// Refuses text so long that counting it exactly, which the engine does on its own thread,
@@ -151,14 +165,21 @@ impl Shared {
         if prompt.text_bytes <= context {
             return Ok(());
         }
-        let texts = prompt.messages.iter().flat_map(|message| match &message["content"] {
-            Either::Left(_) => &[][..],
-            Either::Right(parts) => parts,
-        });
+        let texts = prompt
+            .messages
+            .iter()
+            .flat_map(|message| match &message["content"] {
+                Either::Left(_) => &[][..],
+                Either::Right(parts) => parts,
+            });
         let texts = texts.filter_map(|part| part.get("text").and_then(serde_json::Value::as_str));
         let tokens = self.tokenizer.at_least(texts, context);
         if tokens >= context {
-            return Err(EngineError::ContextLengthExceeded { prompt: tokens, context, at_least: true });
+            return Err(EngineError::ContextLengthExceeded {
+                prompt: tokens,
+                context,
+                at_least: true,
+            });
         }
         Ok(())
     }
@@ -185,13 +206,17 @@ impl Shared {
         });
         match waiting.await {
             Ok(Some(Ok(tokens))) => Ok(tokens.len()),
-            Ok(Some(Err(e))) => Err(EngineError::InvalidInput(format!("the chat template refused the messages: {e}"))),
+            Ok(Some(Err(e))) => Err(EngineError::InvalidInput(format!(
+                "the chat template refused the messages: {e}"
+            ))),
             Ok(None) | Err(_) => Err(EngineError::Unavailable("the engine is away".into())),
         }
     }
 
     fn sender(&self) -> Result<mpsc::Sender<Request>, EngineError> {
-        self.runner().get_sender(None).map_err(|e| EngineError::Unavailable(e.to_string()))
+        self.runner()
+            .get_sender(None)
+            .map_err(|e| EngineError::Unavailable(e.to_string()))
     }
 }
 

@@ -31,7 +31,10 @@ pub(super) async fn proven_width(shared: &Arc<Shared>, on_cpu: bool) -> usize {
     }
     match check(shared, wanted).await {
         Ok(()) => {
-            tracing::info!(width = wanted, "the self-check proved that sequences can run together");
+            tracing::info!(
+                width = wanted,
+                "the self-check proved that sequences can run together"
+            );
             wanted
         }
         Err(reason) => {
@@ -55,11 +58,17 @@ async fn check(shared: &Arc<Shared>, width: usize) -> Result<(), String> {
             alone.push(supervisor::generate(shared, vec![prompt.clone()], ANSWER_TOKENS).await?);
         }
         for _ in 0..ROUNDS {
-            let together =
-                join_all(prompts.iter().map(|p| supervisor::generate(shared, vec![p.clone()], ANSWER_TOKENS))).await;
+            let together = join_all(
+                prompts
+                    .iter()
+                    .map(|p| supervisor::generate(shared, vec![p.clone()], ANSWER_TOKENS)),
+            )
+            .await;
             for (alone, together) in alone.iter().zip(together) {
                 if together? != *alone {
-                    return Err(format!("{name}: an answer differs from the one given alone"));
+                    return Err(format!(
+                        "{name}: an answer differs from the one given alone"
+                    ));
                 }
             }
         }
@@ -68,11 +77,22 @@ async fn check(shared: &Arc<Shared>, width: usize) -> Result<(), String> {
 }
 
 fn ask(parts: Vec<Part>) -> Turn {
-    Turn { role: Role::User, parts }
+    Turn {
+        role: Role::User,
+        parts,
+    }
 }
 
 fn equal_texts(count: usize) -> Vec<Turn> {
-    (0..count).map(|i| ask(vec![Part::Text(format!("{} + {} = ?", i % 10, (i * 3 + 1) % 10))])).collect()
+    (0..count)
+        .map(|i| {
+            ask(vec![Part::Text(format!(
+                "{} + {} = ?",
+                i % 10,
+                (i * 3 + 1) % 10
+            ))])
+        })
+        .collect()
 }
 
 fn unequal_texts(count: usize) -> Vec<Turn> {
@@ -92,10 +112,18 @@ fn images(shared: &Shared, count: usize) -> Vec<Turn> {
         .map(|i| {
             let (x0, y0) = (i as u32 % 4 * width / 4, i as u32 / 4 % 4 * height / 4);
             let image = RgbImage::from_fn(width, height, |x, y| {
-                let inside = (x0..x0 + width / 4).contains(&x) && (y0..y0 + height / 4).contains(&y);
-                Rgb(if inside { [(i * 40 % 256) as u8, 20, 200] } else { [250, 240, 40] })
+                let inside =
+                    (x0..x0 + width / 4).contains(&x) && (y0..y0 + height / 4).contains(&y);
+                Rgb(if inside {
+                    [(i * 40 % 256) as u8, 20, 200]
+                } else {
+                    [250, 240, 40]
+                })
             });
-            ask(vec![Part::Image(Arc::new(image)), Part::Text("Describe this image.".into())])
+            ask(vec![
+                Part::Image(Arc::new(image)),
+                Part::Text("Describe this image.".into()),
+            ])
         })
         .collect()
 }

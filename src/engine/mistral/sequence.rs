@@ -17,7 +17,10 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 
 use super::{Shared, supervisor};
 use crate::{
-    engine::{Event, EngineError, FinishReason, Health, TokenUsage, convert, convert::Prompt, stop::StopMatcher},
+    engine::{
+        EngineError, Event, FinishReason, Health, TokenUsage, convert, convert::Prompt,
+        stop::StopMatcher,
+    },
     metrics::GaugeGuard,
 };
 
@@ -89,7 +92,9 @@ async fn wait_for_health(shared: &Shared) -> Result<(), EngineError> {
     let up = tokio::time::timeout(RECOVERY, health.wait_for(|health| *health == Health::Up)).await;
     match up {
         Ok(Ok(_)) => Ok(()),
-        _ => Err(EngineError::Unavailable("the engine did not come back in time".into())),
+        _ => Err(EngineError::Unavailable(
+            "the engine did not come back in time".into(),
+        )),
     }
 }
 
@@ -97,7 +102,10 @@ async fn wait_for_health(shared: &Shared) -> Result<(), EngineError> {
 /// around the lane.
 pub(super) async fn run_in_lane(shared: &Arc<Shared>, job: Job, events: &Events) {
     let generated = Arc::new(AtomicUsize::new(0));
-    let tap = Tap { generated: generated.clone(), fault: shared.fault.clone() };
+    let tap = Tap {
+        generated: generated.clone(),
+        fault: shared.fault.clone(),
+    };
     let (response, mut chunks) = mpsc::channel(64);
     let sender = match shared.sender() {
         Ok(sender) => sender,
@@ -113,14 +121,26 @@ pub(super) async fn run_in_lane(shared: &Arc<Shared>, job: Job, events: &Events)
         max_tokens: job.max_tokens,
     };
     let stop = StopMatcher::new(job.stop);
-    let request = request(job.prompt, job.params, tap, response, shared.runner().next_request_id());
+    let request = request(
+        job.prompt,
+        job.params,
+        tap,
+        response,
+        shared.runner().next_request_id(),
+    );
     let outcome = if sender.send(request).await.is_ok() {
         forward(&mut chunks, &progress, stop, events).await
     } else {
         Outcome::Silent
     };
-    shared.metrics.prompt_tokens.inc_by(progress.prompt_tokens as u64);
-    shared.metrics.generation_tokens.inc_by(progress.generated() as u64);
+    shared
+        .metrics
+        .prompt_tokens
+        .inc_by(progress.prompt_tokens as u64);
+    shared
+        .metrics
+        .generation_tokens
+        .inc_by(progress.generated() as u64);
     match outcome {
         Outcome::Done => {}
         Outcome::Refused(error) => {
@@ -152,7 +172,11 @@ fn request(
     id: usize,
 ) -> Request {
     let messages = if prompt.images.is_empty() {
-        RequestMessage::Chat { messages: prompt.messages, enable_thinking: None, reasoning_effort: None }
+        RequestMessage::Chat {
+            messages: prompt.messages,
+            enable_thinking: None,
+            reasoning_effort: None,
+        }
     } else {
         RequestMessage::MultimodalChat {
             images: prompt.images,
@@ -205,7 +229,11 @@ impl Progress {
     }
 
     fn reason_of_silence(&self) -> FinishReason {
-        if self.generated() >= self.max_tokens { FinishReason::Length } else { FinishReason::Stop }
+        if self.generated() >= self.max_tokens {
+            FinishReason::Length
+        } else {
+            FinishReason::Stop
+        }
     }
 }
 
@@ -223,13 +251,23 @@ async fn forward(
         };
         let chunk = match response {
             Some(Response::Chunk(chunk)) => chunk,
-            Some(Response::ValidationError(e)) => return Outcome::Refused(EngineError::InvalidInput(e.to_string())),
-            Some(Response::InternalError(e)) => return Outcome::Refused(EngineError::Failed(e.to_string())),
+            Some(Response::ValidationError(e)) => {
+                return Outcome::Refused(EngineError::InvalidInput(e.to_string()));
+            }
+            Some(Response::InternalError(e)) => {
+                return Outcome::Refused(EngineError::Failed(e.to_string()));
+            }
             Some(Response::ModelError(e, _)) => return Outcome::Refused(EngineError::Failed(e)),
-            Some(_) => return Outcome::Refused(EngineError::Failed("an unexpected kind of answer".into())),
+            Some(_) => {
+                return Outcome::Refused(EngineError::Failed(
+                    "an unexpected kind of answer".into(),
+                ));
+            }
             None => return Outcome::Silent,
         };
-        let Some(choice) = chunk.choices.into_iter().next() else { continue };
+        let Some(choice) = chunk.choices.into_iter().next() else {
+            continue;
+        };
         let (mut text, stopped) = stop.push(choice.delta.content.unwrap_or_default());
         let reason = if stopped {
             Some(FinishReason::Stop)
@@ -253,7 +291,9 @@ async fn forward(
 /// which cancels it; the channel ends when the engine has dropped every sender.
 async fn let_go(mut chunks: mpsc::Receiver<Response>) -> bool {
     chunks.close();
-    tokio::time::timeout(LETTING_GO, async { while chunks.recv().await.is_some() {} }).await.is_ok()
+    tokio::time::timeout(LETTING_GO, async { while chunks.recv().await.is_some() {} })
+        .await
+        .is_ok()
 }
 
 /// Asks the engine thread for a sign of life.

@@ -55,7 +55,10 @@ fn start(shared: &Arc<Shared>, reason: String, mut reload: bool) {
 async fn revive(shared: &Arc<Shared>, reload: bool) -> Result<(), String> {
     if reload {
         let loaded = load::load(&shared.config).await?;
-        *shared.runner.write().unwrap_or_else(std::sync::PoisonError::into_inner) = loaded.runner;
+        *shared
+            .runner
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = loaded.runner;
     }
     let sender = shared.sender().map_err(|e| e.to_string())?;
     if sender.is_closed() {
@@ -66,7 +69,10 @@ async fn revive(shared: &Arc<Shared>, reload: bool) -> Result<(), String> {
 
 /// One short generation, around the lane.
 pub(super) async fn probe(shared: &Arc<Shared>) -> Result<(), String> {
-    let turn = Turn { role: Role::User, parts: vec![Part::Text("Hi".into())] };
+    let turn = Turn {
+        role: Role::User,
+        parts: vec![Part::Text("Hi".into())],
+    };
     let answer = tokio::time::timeout(PROBE_TIMEOUT, generate(shared, vec![turn], 2)).await;
     match answer {
         Ok(Ok(_)) => Ok(()),
@@ -76,8 +82,15 @@ pub(super) async fn probe(shared: &Arc<Shared>) -> Result<(), String> {
 }
 
 /// The greedy answer to a conversation, around the lane: for probes and for the self-check.
-pub(super) async fn generate(shared: &Arc<Shared>, turns: Vec<Turn>, max_tokens: usize) -> Result<String, String> {
-    let sampling = SamplingParams { temperature: Some(0.0), ..SamplingParams::default() };
+pub(super) async fn generate(
+    shared: &Arc<Shared>,
+    turns: Vec<Turn>,
+    max_tokens: usize,
+) -> Result<String, String> {
+    let sampling = SamplingParams {
+        temperature: Some(0.0),
+        ..SamplingParams::default()
+    };
     let job = sequence::Job {
         params: convert::sampling(&sampling, None, max_tokens),
         prompt: convert::prompt(turns, &shared.neutralizer, shared.salt),
@@ -100,5 +113,9 @@ pub(super) async fn generate(shared: &Arc<Shared>, turns: Vec<Turn>, max_tokens:
         }
     }
     running.await.map_err(|e| e.to_string())?;
-    if finished { Ok(text) } else { Err("the generation did not finish".into()) }
+    if finished {
+        Ok(text)
+    } else {
+        Err("the generation did not finish".into())
+    }
 }

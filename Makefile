@@ -1,0 +1,13 @@
+# Build output stays in one place outside the checkout: a first full build takes a quarter of an hour.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/porthole-target
+
+.PHONY: test bench
+
+# Installs what the tests need and runs them all. The second line uses the binary that the first
+# built for its own tests.
+test:
+	cargo test --release --locked
+	bash tests/clients/run.sh $(CARGO_TARGET_DIR)/release/porthole
+
+bench:
+	cargo bench --locked
