@@ -163,6 +163,7 @@ fn accepted_value(key: &str, value: &Value) -> Result<Value, String> {
         Figment::from(Serialized::defaults(Config::default()))
             .merge(Serialized::global(key, value))
             .extract::<Config>()
+            .map_err(Box::new)
     };
     let Err(first) = fits(value) else {
         return Ok(value.clone());

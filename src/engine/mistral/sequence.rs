@@ -148,9 +148,7 @@ pub(super) async fn run_in_lane(shared: &Arc<Shared>, job: Job, events: &Events)
         }
         Outcome::Silent if engine_answers(&sender).await => {
             // The answer ended inside a character, which the engine does not send.
-            for event in [Ok(progress.finished(progress.reason_of_silence()))] {
-                let _ = events.send(event);
-            }
+            let _ = events.send(Ok(progress.finished(progress.reason_of_silence())));
         }
         Outcome::Silent => {
             let reason = "the engine's thread died".to_string();
