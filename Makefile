@@ -10,4 +10,4 @@ test:
 	bash tests/clients/run.sh $(CARGO_TARGET_DIR)/release/porthole
 
 bench:
-	cargo bench --locked
+	cargo bench --locked --bench ratios

@@ -183,11 +183,11 @@ impl ApiError {
         }
     }
 
-    /// The error as the body of a response, or as the last event of a stream. Logs what is the
-    /// server's fault.
+    /// The error as the body of a response, or as the last event of a stream. Logs a failure.
     pub fn to_json(&self) -> String {
         let shown = self.shown();
-        if shown.status.is_server_error() {
+        // A 503 says when to come again; polls of /ready would fill the log with it.
+        if shown.status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(code = shown.code, cause = %self, "a request failed");
         }
         let error = ErrorObject {

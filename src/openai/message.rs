@@ -249,11 +249,12 @@ fn parse_image_url(body: &Bytes, at: &str, value: Json<'_>) -> Result<Part, Inva
                 detail = match name.as_ref() {
                     "low" => Detail::Low,
                     "auto" => Detail::Auto,
-                    "high" => Detail::High,
+                    // `original` asks for no shrinking; the largest budget is the most there is.
+                    "high" | "original" => Detail::High,
                     _ => {
                         return Err(InvalidRequest::wrong_value(
                             &format!("{at}.detail"),
-                            "supported values are 'auto', 'low' and 'high'",
+                            "supported values are 'auto', 'low', 'high' and 'original'",
                         ));
                     }
                 }

@@ -255,7 +255,7 @@ async fn limits_on_count_and_size_are_those_of_the_configuration() {
 async fn detail_decides_the_size_that_the_model_sees() {
     let (server, engine) = fake_server();
     let image = data_url(&png(1600, 1600, [50; 3]));
-    for detail in ["low", "auto", "high"] {
+    for detail in ["low", "auto", "high", "original"] {
         let mut body = about(&image, "x");
         body["messages"][0]["content"][0]["image_url"]["detail"] = json!(detail);
         let (status, json) = server.ask(&body).await;
@@ -269,7 +269,10 @@ async fn detail_decides_the_size_that_the_model_sees() {
             Part::Text(_) => panic!("the image comes first"),
         })
         .collect();
-    assert_eq!(sizes, [(512, 512), (1024, 1024), (1600, 1600)]);
+    assert_eq!(
+        sizes,
+        [(512, 512), (1024, 1024), (1600, 1600), (1600, 1600)]
+    );
 }
 
 /// Every file of the corpus is an image or a clear 4xx, in bounded time.

@@ -82,7 +82,10 @@ pub(super) async fn run(shared: Arc<Shared>, job: Job, events: Events) {
     }
     drop(waiting);
     let running = GaugeGuard::new(&shared.metrics.running);
-    run_in_lane(&shared, job, &events).await;
+    let prompt_tokens = job.prompt_tokens;
+    let generated = run_in_lane(&shared, job, &events).await;
+    shared.metrics.prompt_tokens.inc_by(prompt_tokens as u64);
+    shared.metrics.generation_tokens.inc_by(generated as u64);
     drop(running);
     drop(place);
 }
@@ -98,9 +101,9 @@ async fn wait_for_health(shared: &Shared) -> Result<(), EngineError> {
     }
 }
 
-/// Runs a job that has the right to be in the engine. Public to the self-check, which alone goes
-/// around the lane.
-pub(super) async fn run_in_lane(shared: &Arc<Shared>, job: Job, events: &Events) {
+/// Runs a job that has the right to be in the engine, until the engine has let go of it; returns the
+/// tokens generated. Probes and the self-check alone call it around the lane.
+pub(super) async fn run_in_lane(shared: &Arc<Shared>, job: Job, events: &Events) -> usize {
     let generated = Arc::new(AtomicUsize::new(0));
     let tap = Tap {
         generated: generated.clone(),
@@ -111,7 +114,7 @@ pub(super) async fn run_in_lane(shared: &Arc<Shared>, job: Job, events: &Events)
         Ok(sender) => sender,
         Err(error) => {
             let _ = events.send(Err(error));
-            return;
+            return 0;
         }
     };
     let progress = Progress {
@@ -133,14 +136,6 @@ pub(super) async fn run_in_lane(shared: &Arc<Shared>, job: Job, events: &Events)
     } else {
         Outcome::Silent
     };
-    shared
-        .metrics
-        .prompt_tokens
-        .inc_by(progress.prompt_tokens as u64);
-    shared
-        .metrics
-        .generation_tokens
-        .inc_by(progress.generated() as u64);
     match outcome {
         Outcome::Done => {}
         Outcome::Refused(error) => {
@@ -160,6 +155,7 @@ pub(super) async fn run_in_lane(shared: &Arc<Shared>, job: Job, events: &Events)
         tracing::error!("the engine did not let go of a sequence; it will be loaded anew");
         supervisor::reload(shared, "the engine hangs".to_string());
     }
+    progress.generated()
 }
 
 fn request(

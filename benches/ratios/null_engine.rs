@@ -1,0 +1,89 @@
+//! An engine that takes no time: what is left is the HTTP path. And starting servers.
+
+use std::sync::{Arc, mpsc};
+
+use futures::stream;
+use porthole::{
+    config::Config,
+    engine::{
+        Engine, EngineError, Event, EventStream, FinishReason, GenerateRequest, Health, ModelInfo,
+        TokenUsage,
+    },
+    media::budget::ImageGeometry,
+    metrics::Metrics,
+    startup::Application,
+    state::EngineState,
+};
+use tokio::sync::watch;
+
+pub(crate) struct NullEngine {
+    info: ModelInfo,
+    health: watch::Sender<Health>,
+}
+
+impl NullEngine {
+    pub(crate) fn new() -> Arc<Self> {
+        let geometry = ImageGeometry {
+            factor: 32,
+            min_pixels: 1024,
+            max_pixels: 1 << 24,
+        };
+        let info = ModelInfo {
+            geometry,
+            context_length: 1 << 20,
+            fingerprint: "fp_null".into(),
+        };
+        Arc::new(Self {
+            info,
+            health: watch::Sender::new(Health::Up),
+        })
+    }
+}
+
+#[async_trait::async_trait]
+impl Engine for NullEngine {
+    /// `max_tokens` words, all at once.
+    async fn generate(&self, request: GenerateRequest) -> Result<EventStream, EngineError> {
+        let words = request.sampling.max_tokens.unwrap_or(4);
+        let usage = TokenUsage {
+            prompt: 10,
+            image: 0,
+            completion: words,
+        };
+        let end = Event::Finished {
+            reason: FinishReason::Stop,
+            usage,
+        };
+        let events = (0..words)
+            .map(|_| Ok(Event::Delta("token ".into())))
+            .chain([Ok(end)]);
+        Ok(Box::pin(stream::iter(events.collect::<Vec<_>>())))
+    }
+
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+}
+
+/// Serves an engine as production does; returns the port.
+pub(crate) fn serve(engine: Arc<dyn Engine>) -> u16 {
+    let mut config = Config::default();
+    config.server.bind.set_port(0);
+    config.server.admin_bind.set_port(0);
+    let (sender, receiver) = watch::channel(EngineState::Loaded(engine));
+    let (port, started) = mpsc::channel();
+    std::thread::spawn(move || {
+        let _sender = sender;
+        actix_web::rt::System::new().block_on(async move {
+            let metrics = Arc::new(Metrics::default());
+            let application = Application::build(config, receiver, metrics).expect("a free port");
+            port.send(application.port()).expect("the bench waits");
+            application.run().await.expect("the server runs");
+        });
+    });
+    started.recv().expect("the server starts")
+}

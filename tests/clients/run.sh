@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# Tests a Porthole binary with the clients that people use: the OpenAI SDKs for Python and
+# JavaScript and the AI SDK, each as its registry ships it.
+#
+#   tests/clients/run.sh BINARY
+#
+# Needs Python 3.10 or newer with venv, and Node with npm. What it installs is kept in
+# $PORTHOLE_TEST_CACHE, outside the checkout, and installed anew when the requirements change.
+set -euo pipefail
+
+if [ $# -ne 1 ] || [ ! -x "$1" ]; then
+  echo "usage: $0 BINARY" >&2
+  exit 2
+fi
+binary=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+cache=${PORTHOLE_TEST_CACHE:-$HOME/.cache/porthole-tests}
+mkdir -p "$cache"
+# Absolute, because the programs below start elsewhere.
+cache=$(cd "$cache" && pwd)
+
+# --- What the tests need ---------------------------------------------------------------------
+
+# Whether DIRECTORY was completed for exactly these words; `done_for` says that it now is.
+is_for() { [ -f "$1/.installed-for" ] && [ "$(cat "$1/.installed-for")" = "$2" ]; }
+done_for() { printf '%s' "$2" >"$1/.installed-for"; }
+
+venv=$cache/venv
+wanted="$(python3 --version) $(cksum <"$here/requirements.txt")"
+if ! is_for "$venv" "$wanted"; then
+  rm -rf "$venv"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+  done_for "$venv" "$wanted"
+fi
+
+# The SDKs need Node 22. Where the system's is older, the registry's package `node` has one.
+node=$(command -v node)
+if ! "$node" -e 'process.exit(parseInt(process.versions.node) >= 22 ? 0 : 1)'; then
+  node=$cache/node22/node_modules/node/bin/node
+  if [ ! -x "$node" ]; then
+    mkdir -p "$cache/node22"
+    npm install --prefix "$cache/node22" --no-audit --no-fund --no-save --loglevel=error node@22
+  fi
+fi
+
+packages=$cache/node
+wanted=$(cat "$here/package.json" "$here/package-lock.json" | cksum)
+if ! is_for "$packages" "$wanted"; then
+  rm -rf "$packages"
+  mkdir -p "$packages"
+  cp "$here/package.json" "$here/package-lock.json" "$packages"
+  # None of the packages has an install script; the engines are checked above, for the Node used.
+  (cd "$packages" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+  done_for "$packages" "$wanted"
+fi
+
+# --- The servers -----------------------------------------------------------------------------
+
+work=$(mktemp -d "$packages/run.XXXXXX")
+server='' images='' passed=''
+
+finish() {
+  for pid in $server $images; do
+    kill "$pid" 2>/dev/null || true
+    # A server that does not go when asked must not outlive the tests.
+    for _ in $(seq 50); do
+      kill -0 "$pid" 2>/dev/null || break
+      sleep 0.1
+    done
+    kill -KILL "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+  done
+  if [ -z "$passed" ] && [ -f "$work/server.log" ]; then
+    echo "--- the server's log ---"
+    cat "$work/server.log"
+  fi
+  rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# Three ports, free at the same time.
+read -r port admin_port images_port < <("$venv/bin/python" - <<'PYTHON'
+import socket
+
+sockets = [socket.socket() for _ in range(3)]
+for s in sockets:
+    s.bind(("127.0.0.1", 0))
+print(*(s.getsockname()[1] for s in sockets))
+PYTHON
+)
+
+export PORTHOLE_TEST_URL=http://127.0.0.1:$port
+export PORTHOLE_TEST_ADMIN_URL=http://127.0.0.1:$admin_port
+export PORTHOLE_TEST_IMAGES_URL=http://127.0.0.1:$images_port
+export PORTHOLE_TEST_DEMO=$root/models/demo
+# Larger than what sockets buffer, so that a refusal meets a client that is still sending, and small
+# enough to send in no time.
+export PORTHOLE_TEST_MAX_BODY_BYTES=8388608
+# The SDKs obey proxy settings; what is here is reached directly.
+export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
+# Nothing is left in the checkout.
+export PYTHONDONTWRITEBYTECODE=1
+
+(cd "$root" && exec "$venv/bin/python" -m http.server "$images_port" --bind 127.0.0.1 \
+  --directory models/demo/images >/dev/null 2>&1) &
+images=$!
+
+(cd "$root" && exec env \
+  PORTHOLE__SERVER__BIND="127.0.0.1:$port" \
+  PORTHOLE__SERVER__ADMIN_BIND="127.0.0.1:$admin_port" \
+  PORTHOLE__SERVER__MAX_BODY_BYTES="$PORTHOLE_TEST_MAX_BODY_BYTES" \
+  PORTHOLE__IMAGES__ALLOW_PRIVATE_ADDRESSES=true \
+  "$binary" >"$work/server.log" 2>&1) &
+server=$!
+
+# Succeeds when URL answers 200 before its process ends or two minutes have passed.
+wait_for() {
+  for _ in $(seq 600); do
+    if "$venv/bin/python" -c 'import sys, urllib.request as r; r.urlopen(sys.argv[1], timeout=5)' "$2" 2>/dev/null; then
+      return
+    fi
+    if ! kill -0 "$1" 2>/dev/null; then
+      echo "the process behind $2 ended" >&2
+      exit 1
+    fi
+    sleep 0.2
+  done
+  echo "$2 was not ready in time" >&2
+  exit 1
+}
+wait_for "$images" "$PORTHOLE_TEST_IMAGES_URL/"
+wait_for "$server" "$PORTHOLE_TEST_URL/ready"
+
+# --- The tests -------------------------------------------------------------------------------
+
+failed=''
+"$venv/bin/python" -m pytest -q -p no:cacheprovider "$here" || failed=yes
+
+# Modules are looked for beside and above the file that imports them, so the files go to the
+# packages. One file at a time: some tests count the tokens of the whole server.
+cp "$here"/*.mjs "$work"
+(cd "$work" && "$node" --test --test-concurrency=1 --test-reporter=spec ./*.test.mjs) || failed=yes
+
+[ -z "$failed" ] || exit 1
+passed=yes

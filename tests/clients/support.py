@@ -1,0 +1,95 @@
+"""What the tests share: the demo model's reference answers, spelled as requests, and the metrics."""
+
+import base64
+import json
+import os
+import time
+import urllib.request
+from pathlib import Path
+
+URL = os.environ["PORTHOLE_TEST_URL"] + "/v1"
+IMAGES_URL = os.environ["PORTHOLE_TEST_IMAGES_URL"]
+METRICS_URL = os.environ["PORTHOLE_TEST_ADMIN_URL"] + "/metrics"
+DEMO = Path(os.environ["PORTHOLE_TEST_DEMO"])
+MODEL = "demo"
+
+# Where the two best tokens are as close as this, rounding decides, which differs between machines.
+CLOSE = 0.2
+
+_ALL = json.loads((DEMO / "reference.json").read_text(encoding="utf-8"))["cases"]
+CASES = [case for case in _ALL if not case["tools"] and case["smallest_logit_margin"] >= CLOSE]
+IMAGE_CASES = [case for case in CASES if case["images"]]
+STORY = next(case for case in CASES if case["type"] == "story")
+CHAT = next(case for case in CASES if case["type"] == "chat")
+
+
+def name(case):
+    """A case's name in the output of the tests."""
+    return f"{case['id']}-{case['type']}-{case['lang']}"
+
+
+def data_url(image, data=None):
+    """An image of the reference, or other bytes under its type, as a data: URL."""
+    data = (DEMO / image).read_bytes() if data is None else data
+    kind = "jpeg" if image.endswith(".jpg") else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def http_url(image):
+    """The same image on the local web server."""
+    return f"{IMAGES_URL}/{Path(image).name}"
+
+
+def messages(case, url_of=data_url):
+    """A case's messages with its images filled in, in order."""
+    images = iter(case["images"])
+
+    def part(part):
+        if part["type"] == "image":
+            return {"type": "image_url", "image_url": {"url": url_of(next(images))}}
+        return part
+
+    return [
+        {**message, "content": [part(p) for p in message["content"]]}
+        if isinstance(message["content"], list)
+        else message
+        for message in case["messages"]
+    ]
+
+
+def request(case, url_of=data_url, **more):
+    """The arguments of a call that asks for a case's answer."""
+    return {"model": MODEL, "messages": messages(case, url_of), "temperature": 0, **more}
+
+
+def with_image(url, text="What is it?"):
+    """The arguments of a call that shows one image."""
+    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]
+    return {"model": MODEL, "messages": [{"role": "user", "content": content}]}
+
+
+def metric(metric_name):
+    """A metric's present value."""
+    with urllib.request.urlopen(METRICS_URL, timeout=5) as response:
+        for line in response.read().decode().splitlines():
+            if line.startswith(metric_name + " "):
+                return float(line.split()[1])
+    raise AssertionError(f"/metrics has no {metric_name}")
+
+
+def at_work():
+    """Generations that run or wait."""
+    return metric("porthole_requests_running") + metric("porthole_requests_waiting")
+
+
+def generated():
+    """Tokens generated since the start."""
+    return metric("porthole_generation_tokens_total")
+
+
+def wait_until(condition, seconds, what):
+    """Polls until the condition holds; fails when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
