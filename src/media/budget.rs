@@ -26,23 +26,27 @@ impl ImageGeometry {
         let max_pixels = budget.min(self.max_pixels).max(self.min_pixels);
         let factor = f64::from(self.factor);
         let (w, h) = (f64::from(width.max(1)), f64::from(height.max(1)));
+        let mut cap = max_pixels;
         let mut target_w = (w / factor).round_ties_even() * factor;
         let mut target_h = (h / factor).round_ties_even() * factor;
         if target_w * target_h > max_pixels as f64 {
             let beta = (w * h / max_pixels as f64).sqrt();
             target_w = ((w / beta / factor).floor() * factor).max(factor);
             target_h = ((h / beta / factor).floor() * factor).max(factor);
-        } else if target_w * target_h < self.min_pixels as f64 {
+        }
+        // Also where a budget close to the model's minimum was rounded down below it: the engine
+        // would enlarge such an image, so the minimum wins over the budget.
+        if target_w * target_h < self.min_pixels as f64 {
             let beta = (self.min_pixels as f64 / (w * h)).sqrt();
             target_w = (w * beta / factor).ceil() * factor;
             target_h = (h * beta / factor).ceil() * factor;
+            cap = self.max_pixels;
         }
         let (target_w, target_h) = (target_w as u64, target_h as u64);
         if target_w >= target_h {
-            let (long, short) = self.tame(target_w, target_h, max_pixels);
-            (long, short)
+            self.tame(target_w, target_h, cap)
         } else {
-            let (long, short) = self.tame(target_h, target_w, max_pixels);
+            let (long, short) = self.tame(target_h, target_w, cap);
             (short, long)
         }
     }

@@ -103,7 +103,9 @@ pub fn inspect(bytes: &[u8], limits: &ImagesConfig) -> Result<Header, ImageError
     if pixels == 0 {
         return Err(ImageError::Broken);
     }
-    if pixels > limits.max_input_pixels {
+    // Four bytes a pixel in memory, so 16-bit pixels count double.
+    let weight = pixels.max(decoder.total_bytes() / 4);
+    if weight > limits.max_input_pixels {
         return Err(ImageError::TooManyPixels {
             width,
             height,
@@ -254,6 +256,36 @@ mod tests {
         let image = image::ImageBuffer::from_pixel(3, 3, image::Luma([0x8080_u16]));
         let pixels = load(&png(&DynamicImage::ImageLuma16(image)), (3, 3)).unwrap();
         assert_eq!(pixels.get_pixel(1, 1).0, [128, 128, 128]);
+    }
+
+    #[test]
+    fn every_format_is_known_by_its_content() {
+        let red = DynamicImage::ImageRgb8(RgbImage::from_pixel(8, 8, image::Rgb([255, 0, 0])));
+        for format in [
+            ImageFormat::Png,
+            ImageFormat::Jpeg,
+            ImageFormat::WebP,
+            ImageFormat::Gif,
+            ImageFormat::Bmp,
+        ] {
+            let mut bytes = Cursor::new(Vec::new());
+            red.write_to(&mut bytes, format).unwrap();
+            let pixels = load(&bytes.into_inner(), (8, 8)).unwrap();
+            let [r, g, b] = pixels.get_pixel(4, 4).0;
+            assert!(r > 250 && g < 5 && b < 5, "{format:?}: {r} {g} {b}");
+        }
+    }
+
+    #[test]
+    fn an_animation_is_its_first_frame() {
+        let frame = |color| image::Frame::new(RgbaImage::from_pixel(8, 8, Rgba(color)));
+        let mut bytes = Vec::new();
+        let mut encoder = image::codecs::gif::GifEncoder::new(&mut bytes);
+        encoder
+            .encode_frames([frame([0, 0, 255, 255]), frame([0, 255, 0, 255])])
+            .unwrap();
+        drop(encoder);
+        assert_eq!(load(&bytes, (8, 8)).unwrap().get_pixel(4, 4).0, [0, 0, 255]);
     }
 
     #[test]
