@@ -33,7 +33,7 @@ pub async fn record(
         .request()
         .match_pattern()
         .unwrap_or_else(|| "unknown".into());
-    tracing::info!(request_id = ?id, %method, %route, status, ms = elapsed.as_millis() as u64, "request");
+    tracing::info!(request_id = id.to_str().unwrap_or_default(), %method, %route, status, ms = elapsed.as_millis() as u64, "request");
     if let Some(state) = state {
         state
             .metrics
