@@ -97,6 +97,8 @@ impl Application {
         let server = HttpServer::new(factory)
             // A client that closes its half is gone; its generation ends there and then.
             .h1_allow_half_closed(false)
+            // Tokens are small writes; Nagle's algorithm would hold them back for 40 ms.
+            .tcp_nodelay(true)
             .shutdown_timeout(30)
             .listen(listener)?
             .run();

@@ -21,7 +21,7 @@ use super::null_engine::serve;
 use crate::{ROUNDS, ms, ratio, row};
 
 const IMAGE: &str = "models/demo/images/22-story-en.png";
-const QUESTION: &str = "Tell me a story about this image.";
+const QUESTION: &str = "Write a story about this picture.";
 /// Answers a round; one is too short to time.
 const ANSWERS: usize = 5;
 
