@@ -143,7 +143,7 @@ impl MediaLoader {
         };
         let limits = self.limits.clone();
         let head = bytes.clone();
-        let header = if is_data || bytes.len() < 1 << 16 {
+        let header = if bytes.len() < 1 << 16 {
             image::inspect(&head, &limits)?
         } else {
             self.blocking(move || image::inspect(&head, &limits).map_err(MediaError::from))
