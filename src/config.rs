@@ -1,13 +1,19 @@
 //! The configuration: one documented struct per section, read from a TOML file, the environment
 //! (`PORTHOLE__SECTION__KEY`) and flags, in rising order of precedence.
 
+mod auth;
+mod limits;
 mod load;
-
-use std::net::SocketAddr;
+mod secret;
+mod server;
 
 use serde::{Deserialize, Serialize};
 
+pub use auth::{AuthConfig, IssuerConfig};
+pub use limits::{LimitsConfig, ModelLimits, OnRedisError};
 pub use load::{ConfigProblems, Overrides};
+pub use secret::Secret;
+pub use server::ServerConfig;
 
 /// Everything an operator can set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -15,43 +21,16 @@ pub use load::{ConfigProblems, Overrides};
 pub struct Config {
     /// The HTTP listener and what it lets in.
     pub server: ServerConfig,
+    /// Who may ask.
+    pub auth: AuthConfig,
+    /// How much each caller may ask for, and how long anybody waits.
+    pub limits: LimitsConfig,
     /// The model that answers.
     pub model: ModelConfig,
     /// What an image may cost.
     pub images: ImagesConfig,
     /// What is written to the log.
     pub log: LogConfig,
-}
-
-/// `[server]`: the HTTP listener and what it lets in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ServerConfig {
-    /// Address and port of the API. Port 0 takes a free one.
-    pub bind: SocketAddr,
-    /// Address and port of `/metrics`, kept apart from the API. Port 0 takes a free one.
-    pub admin_bind: SocketAddr,
-    /// Largest request body, in bytes.
-    pub max_body_bytes: usize,
-    /// Seconds a client may take to send its request body.
-    pub body_timeout: u64,
-    /// Requests inside at once, waiting ones included; one more is answered 503.
-    pub max_concurrent_requests: usize,
-    /// Seconds between keep-alive comments on a silent stream.
-    pub keep_alive_interval: u64,
-}
-
-impl Default for ServerConfig {
-    fn default() -> Self {
-        Self {
-            bind: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            admin_bind: SocketAddr::from(([127, 0, 0, 1], 9090)),
-            max_body_bytes: 100 << 20,
-            body_timeout: 60,
-            max_concurrent_requests: 512,
-            keep_alive_interval: 10,
-        }
-    }
 }
 
 /// `[model]`: the model that answers.
@@ -136,14 +115,31 @@ pub struct ImagesConfig {
     pub auto_max_pixels: u64,
     /// Pixels the model sees of an image with `detail: high`.
     pub max_pixels: u64,
+    /// Bytes of decoded pixels that all requests may hold together while they are decoded and
+    /// wait for the engine; further ones wait.
+    pub max_decoded_bytes: usize,
     /// Fetch http(s) URLs at all.
     pub allow_urls: bool,
+    /// Fetch https URLs only.
+    pub https_only: bool,
+    /// Ports that URLs may name.
+    pub allowed_ports: Vec<u16>,
+    /// Domains that URLs may name, subdomains included; empty for all.
+    pub allow_domains: Vec<String>,
+    /// Domains that URLs may not name, subdomains included.
+    pub deny_domains: Vec<String>,
+    /// HTTP proxy that images are fetched through (`http://host:port`); empty for none. The proxy
+    /// then resolves names, so it must judge addresses itself. The environment's is never used.
+    pub proxy: String,
     /// Let URLs reach private, loopback and link-local addresses. Only for tests.
     pub allow_private_addresses: bool,
     /// Seconds for one image to arrive, redirects included.
     pub fetch_timeout: u64,
     /// Redirects followed for one image.
     pub max_redirects: usize,
+    /// Bytes of fetched images kept for callers that send the same URL again, as far as the
+    /// image's server allows; 0 for none.
+    pub cache_bytes: usize,
 }
 
 impl Default for ImagesConfig {
@@ -156,10 +152,17 @@ impl Default for ImagesConfig {
             low_max_pixels: 512 * 512,
             auto_max_pixels: 1 << 20,
             max_pixels: 1 << 24,
+            max_decoded_bytes: 1 << 30,
             allow_urls: true,
+            https_only: false,
+            allowed_ports: vec![80, 443],
+            allow_domains: Vec::new(),
+            deny_domains: Vec::new(),
+            proxy: String::new(),
             allow_private_addresses: false,
             fetch_timeout: 10,
             max_redirects: 3,
+            cache_bytes: 256 << 20,
         }
     }
 }
@@ -172,13 +175,17 @@ pub struct LogConfig {
     pub filter: String,
     /// Lines for people or for machines.
     pub format: LogFormat,
+    /// One JSON line a request on stdout: who asked for what, and what became of it.
+    pub audit: bool,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
         Self {
-            filter: "porthole=info,warn".into(),
+            // actix-http tells every malformed request of a stranger as an error.
+            filter: "porthole=info,actix_http=off,warn".into(),
             format: LogFormat::Pretty,
+            audit: true,
         }
     }
 }

@@ -113,6 +113,10 @@ impl Config {
             ),
             (server.body_timeout == 0, "server.body_timeout: is 0"),
             (
+                server.max_buffered_bytes < 2 * server.max_body_bytes,
+                "server.max_buffered_bytes: is under twice server.max_body_bytes",
+            ),
+            (
                 server.max_concurrent_requests == 0,
                 "server.max_concurrent_requests: is 0",
             ),
@@ -134,6 +138,30 @@ impl Config {
                 "images.low_max_pixels, auto_max_pixels, max_pixels: one is 0",
             ),
             (images.fetch_timeout == 0, "images.fetch_timeout: is 0"),
+            (
+                images.allowed_ports.is_empty(),
+                "images.allowed_ports: is empty",
+            ),
+            (server.header_timeout == 0, "server.header_timeout: is 0"),
+            (server.write_timeout == 0, "server.write_timeout: is 0"),
+            (
+                server.max_connections == 0 || server.max_connections_per_address == 0,
+                "server.max_connections, max_connections_per_address: one is 0",
+            ),
+            (
+                server.tls_certificate.as_os_str().is_empty()
+                    != server.tls_key.as_os_str().is_empty(),
+                "server.tls_certificate, tls_key: one is set without the other",
+            ),
+            (
+                self.auth.token_max_minutes == 0,
+                "auth.token_max_minutes: is 0",
+            ),
+            (self.auth.jwks_refresh == 0, "auth.jwks_refresh: is 0"),
+            (
+                self.limits.max_queue_length == 0 || self.limits.max_queue_time == 0,
+                "limits.max_queue_length, max_queue_time: one is 0",
+            ),
         ];
         let mut found: Vec<String> = rules
             .iter()
