@@ -9,10 +9,10 @@ use super::{
     FinishReason, Part, Role, SamplingParams, Turn, lane::Cohort, neutralize::Neutralizer,
 };
 
-/// Messages and images as the engine takes them.
+/// Messages as the engine takes them.
 pub(super) struct Prompt {
     pub(super) messages: Vec<IndexMap<String, MessageContent>>,
-    pub(super) images: Vec<DynamicImage>,
+    /// Sizes of the images.
     pub(super) cohort: Cohort,
     /// Bytes of text in all.
     pub(super) text_bytes: usize,
@@ -20,10 +20,9 @@ pub(super) struct Prompt {
 
 /// Converts the turns. Text is neutralised; texts side by side are joined first, since that is what
 /// the chat template does.
-pub(super) fn prompt(turns: Vec<Turn>, neutralizer: &Neutralizer, salt: u64) -> Prompt {
+pub(super) fn prompt(turns: Vec<Turn>, neutralizer: &Neutralizer) -> Prompt {
     let mut prompt = Prompt {
         messages: Vec::new(),
-        images: Vec::new(),
         cohort: Vec::new(),
         text_bytes: 0,
     };
@@ -44,13 +43,10 @@ pub(super) fn prompt(turns: Vec<Turn>, neutralizer: &Neutralizer, salt: u64) -> 
             match part {
                 Part::Text(piece) if text.is_empty() => text = piece,
                 Part::Text(piece) => text.push_str(&piece),
-                Part::Image(image) => {
+                Part::Image(size) => {
                     flush(&mut text, &mut content, &mut prompt.text_bytes);
                     content.push(IndexMap::from([("type".to_string(), "image".into())]));
-                    prompt.cohort.push(image.dimensions());
-                    prompt
-                        .images
-                        .push(DynamicImage::ImageRgba8(marked(&image, salt)));
+                    prompt.cohort.push(size);
                 }
             }
         }
@@ -66,6 +62,12 @@ pub(super) fn prompt(turns: Vec<Turn>, neutralizer: &Neutralizer, salt: u64) -> 
         ]));
     }
     prompt
+}
+
+/// Images as the engine takes them.
+pub(super) fn images(images: &[RgbImage], salt: u64) -> Vec<DynamicImage> {
+    let marked = |image| DynamicImage::ImageRgba8(marked(image, salt));
+    images.iter().map(marked).collect()
 }
 
 /// The image with a mark in an alpha channel that the engine drops before it looks at pixels.
@@ -129,7 +131,6 @@ pub(super) fn finish_reason(word: &str) -> FinishReason {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     #[test]
     fn the_mark_leaves_pixels_alone_and_tells_shapes_apart() {
@@ -145,7 +146,7 @@ mod tests {
     fn a_token_split_over_two_parts_is_seen() {
         let neutralizer = Neutralizer::new(["<|image_pad|>"]).unwrap();
         let parts = vec![
-            Part::Image(Arc::new(RgbImage::new(32, 32))),
+            Part::Image((32, 32)),
             Part::Text("a <|image".into()),
             Part::Text("_pad|> b".into()),
         ];
@@ -155,7 +156,6 @@ mod tests {
                 parts,
             }],
             &neutralizer,
-            1,
         );
         let Either::Right(content) = &prompt.messages[0]["content"] else {
             panic!()

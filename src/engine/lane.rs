@@ -75,6 +75,11 @@ impl Lane {
         self.let_in();
     }
 
+    /// Sequences that may be inside at once.
+    pub fn width(&self) -> usize {
+        self.lock().width
+    }
+
     /// Waits for a place. Dropping the future leaves the queue.
     pub async fn enter(self: &Arc<Self>, cohort: Cohort) -> Place {
         let (enter, entered) = oneshot::channel();

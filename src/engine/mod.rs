@@ -11,7 +11,7 @@ pub mod mistral;
 pub mod neutralize;
 pub mod stop;
 
-use std::{pin::Pin, sync::Arc};
+use std::pin::Pin;
 
 use futures::Stream;
 use image::RgbImage;
@@ -23,17 +23,34 @@ pub use crate::openai::message::Role;
 /// A loaded model that turns chat messages into text.
 #[async_trait::async_trait]
 pub trait Engine: Send + Sync {
-    /// Starts generating. Dropping the stream cancels the generation.
+    /// Renders a conversation and counts its tokens. Of an image only the size is needed, so that a
+    /// request can be refused before a pixel is decoded.
     ///
     /// # Errors
-    /// What can be told before the first token: a prompt that does not fit, an engine that is away.
-    async fn generate(&self, request: GenerateRequest) -> Result<EventStream, EngineError>;
+    /// A prompt that does not fit, an engine that is away.
+    async fn prepare(&self, turns: Vec<Turn>) -> Result<Box<dyn Prompt>, EngineError>;
 
     /// What is fixed when a model is loaded.
     fn info(&self) -> &ModelInfo;
 
+    /// Sequences that it computes at once.
+    fn width(&self) -> usize;
+
     /// Whether it can answer now; changes when it dies and comes back.
     fn health(&self) -> watch::Receiver<Health>;
+}
+
+/// A conversation that was rendered and counted.
+#[async_trait::async_trait]
+pub trait Prompt: Send {
+    /// Its tokens; at least one more fits.
+    fn tokens(&self) -> PromptTokens;
+
+    /// Starts generating. Dropping the stream cancels the generation.
+    ///
+    /// # Errors
+    /// What can be told before the first token: an engine that is away.
+    async fn generate(self: Box<Self>, job: Job) -> Result<EventStream, EngineError>;
 }
 
 /// What is fixed when a model is loaded.
@@ -59,14 +76,19 @@ pub enum Health {
 /// The events of one generation. After an error or `Finished` it ends.
 pub type EventStream = Pin<Box<dyn Stream<Item = Result<Event, EngineError>> + Send>>;
 
-/// A conversation to continue.
-#[derive(Debug, Clone)]
-pub struct GenerateRequest {
-    /// The turns so far.
-    pub turns: Vec<Turn>,
+/// How to continue a conversation.
+pub struct Job {
+    /// Its images, each of the size that was told.
+    pub images: Vec<RgbImage>,
     /// How to choose tokens, and when to stop.
     pub sampling: SamplingParams,
+    /// Called when the engine has let go of the sequence, which may be after the stream was
+    /// dropped, with what was really read and written. Dropped uncalled if the engine never had it.
+    pub on_end: OnEnd,
 }
+
+/// See [`Job::on_end`].
+pub type OnEnd = Box<dyn FnOnce(TokenUsage) + Send>;
 
 /// One turn.
 #[derive(Debug, Clone)]
@@ -82,8 +104,8 @@ pub struct Turn {
 pub enum Part {
     /// Text, as the client sent it.
     Text(String),
-    /// An image of exactly the size that [`ImageGeometry::target`] gave.
-    Image(Arc<RgbImage>),
+    /// An image of this width and height, which [`ImageGeometry::target`] gave.
+    Image((u32, u32)),
 }
 
 /// How to choose tokens, and when to stop.
@@ -120,6 +142,25 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` or the end of the context.
     Length,
+}
+
+impl FinishReason {
+    /// OpenAI's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+        }
+    }
+}
+
+/// Tokens of a conversation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PromptTokens {
+    /// All of them.
+    pub total: usize,
+    /// Of the images.
+    pub image: usize,
 }
 
 /// Tokens read and written.

@@ -23,10 +23,8 @@ use mistralrs::{
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Engine, EngineError, EventStream, GenerateRequest, Health, ModelInfo,
-    convert::{self, Prompt},
-    lane::Lane,
-    neutralize::Neutralizer,
+    Engine, EngineError, EventStream, Health, Job, ModelInfo, Prompt, PromptTokens, Turn, convert,
+    lane::Lane, neutralize::Neutralizer,
 };
 use crate::{config::ModelConfig, metrics::Metrics};
 
@@ -94,58 +92,92 @@ impl MistralEngine {
 
 #[async_trait::async_trait]
 impl Engine for MistralEngine {
-    async fn generate(&self, request: GenerateRequest) -> Result<EventStream, EngineError> {
+    async fn prepare(&self, turns: Vec<Turn>) -> Result<Box<dyn Prompt>, EngineError> {
         let shared = self.shared.clone();
-        if let Health::Recovering(reason) = &*shared.health.borrow() {
-            return Err(EngineError::Unavailable(reason.clone()));
-        }
-        let GenerateRequest { turns, sampling } = request;
-        let neutral = shared.clone();
-        // Megabytes of text may have to be searched, and of pixels copied.
+        // Megabytes of text may have to be searched.
         let prompt = tokio::task::spawn_blocking(move || {
-            let prompt = convert::prompt(turns, &neutral.neutralizer, neutral.salt);
-            neutral.refuse_hopeless(&prompt).map(|()| prompt)
+            let prompt = convert::prompt(turns, &shared.neutralizer);
+            shared.refuse_hopeless(&prompt).map(|()| prompt)
         })
         .await
         .map_err(|e| EngineError::Failed(e.to_string()))??;
 
-        let image_tokens: usize = prompt
-            .cohort
-            .iter()
-            .map(|size| shared.info.geometry.tokens(*size))
-            .sum();
-        let prompt_tokens =
-            shared.count_tokens(&prompt).await? + image_tokens - prompt.cohort.len();
-        let room = shared.info.context_length.saturating_sub(prompt_tokens);
-        if room == 0 {
+        let info = &self.shared.info;
+        let of_image = |size: &(u32, u32)| info.geometry.tokens(*size);
+        let image: usize = prompt.cohort.iter().map(of_image).sum();
+        let counted = self.shared.count_tokens(&prompt).await?;
+        let total = counted + image - prompt.cohort.len();
+        if total >= info.context_length {
             return Err(EngineError::ContextLengthExceeded {
-                prompt: prompt_tokens,
-                context: shared.info.context_length,
+                prompt: total,
+                context: info.context_length,
                 at_least: false,
             });
         }
-        let max_tokens = sampling.max_tokens.unwrap_or(room).min(room);
-        let job = sequence::Job {
-            params: convert::sampling(&sampling, shared.defaults.as_ref(), max_tokens),
-            stop: sampling.stop,
+        Ok(Box::new(Prepared {
+            shared: self.shared.clone(),
             prompt,
-            prompt_tokens,
-            image_tokens,
-            max_tokens,
-        };
-        // As deep as the answer is long: the engine never waits for a slow reader, and what a
-        // reader can make it hold is bounded by max_tokens.
-        let (events, stream) = mpsc::unbounded_channel();
-        tokio::spawn(sequence::run(shared, job, events));
-        Ok(Box::pin(UnboundedStream(stream)))
+            tokens: PromptTokens { total, image },
+        }))
     }
 
     fn info(&self) -> &ModelInfo {
         &self.shared.info
     }
 
+    fn width(&self) -> usize {
+        self.shared.lane.width()
+    }
+
     fn health(&self) -> watch::Receiver<Health> {
         self.shared.health.subscribe()
+    }
+}
+
+/// A conversation as the engine takes it.
+struct Prepared {
+    shared: Arc<Shared>,
+    prompt: convert::Prompt,
+    tokens: PromptTokens,
+}
+
+#[async_trait::async_trait]
+impl Prompt for Prepared {
+    fn tokens(&self) -> PromptTokens {
+        self.tokens
+    }
+
+    async fn generate(self: Box<Self>, job: Job) -> Result<EventStream, EngineError> {
+        let Self {
+            shared,
+            prompt,
+            tokens,
+        } = *self;
+        let (images, salt) = (job.images, shared.salt);
+        let images = if images.is_empty() {
+            Vec::new()
+        } else {
+            // Megabytes of pixels have to be copied.
+            tokio::task::spawn_blocking(move || convert::images(&images, salt))
+                .await
+                .map_err(|e| EngineError::Failed(e.to_string()))?
+        };
+        let room = shared.info.context_length - tokens.total;
+        let max_tokens = job.sampling.max_tokens.unwrap_or(room).min(room);
+        let sequence = sequence::Job {
+            params: convert::sampling(&job.sampling, shared.defaults.as_ref(), max_tokens),
+            stop: job.sampling.stop,
+            prompt,
+            images,
+            prompt_tokens: tokens.total,
+            image_tokens: tokens.image,
+            max_tokens,
+        };
+        // As deep as the answer is long: the engine never waits for a slow reader, and what a
+        // reader can make it hold is bounded by max_tokens.
+        let (events, stream) = mpsc::unbounded_channel();
+        tokio::spawn(sequence::run(shared, sequence, events, job.on_end));
+        Ok(Box::pin(UnboundedStream(stream)))
     }
 }
 
@@ -159,7 +191,7 @@ impl Shared {
 
     /// Refuses text so long that counting it exactly, which the engine does on its own thread,
     /// would keep the others waiting.
-    fn refuse_hopeless(&self, prompt: &Prompt) -> Result<(), EngineError> {
+    fn refuse_hopeless(&self, prompt: &convert::Prompt) -> Result<(), EngineError> {
         let context = self.info.context_length;
         // A token stands for at least one byte.
         if prompt.text_bytes <= context {
@@ -186,7 +218,7 @@ impl Shared {
 
     /// Tokens of the prompt as the engine's own template and tokenizer make them, each image counted
     /// as one.
-    async fn count_tokens(&self, prompt: &Prompt) -> Result<usize, EngineError> {
+    async fn count_tokens(&self, prompt: &convert::Prompt) -> Result<usize, EngineError> {
         let (response, mut answer) = mpsc::channel(1);
         let request = Request::Tokenize(TokenizationRequest {
             text: Either::Left(prompt.messages.clone()),

@@ -55,15 +55,10 @@ async fn check(shared: &Arc<Shared>, width: usize) -> Result<(), String> {
     ] {
         let mut alone = Vec::new();
         for prompt in &prompts {
-            alone.push(supervisor::generate(shared, vec![prompt.clone()], ANSWER_TOKENS).await?);
+            alone.push(prompt.answer(shared).await?);
         }
         for _ in 0..ROUNDS {
-            let together = join_all(
-                prompts
-                    .iter()
-                    .map(|p| supervisor::generate(shared, vec![p.clone()], ANSWER_TOKENS)),
-            )
-            .await;
+            let together = join_all(prompts.iter().map(|prompt| prompt.answer(shared))).await;
             for (alone, together) in alone.iter().zip(together) {
                 if together? != *alone {
                     return Err(format!(
@@ -76,36 +71,46 @@ async fn check(shared: &Arc<Shared>, width: usize) -> Result<(), String> {
     Ok(())
 }
 
-fn ask(parts: Vec<Part>) -> Turn {
-    Turn {
-        role: Role::User,
-        parts,
+struct Question {
+    turn: Turn,
+    image: Option<RgbImage>,
+}
+
+impl Question {
+    fn new(parts: Vec<Part>, image: Option<RgbImage>) -> Self {
+        let turn = Turn {
+            role: Role::User,
+            parts,
+        };
+        Self { turn, image }
+    }
+
+    async fn answer(&self, shared: &Arc<Shared>) -> Result<String, String> {
+        let turns = vec![self.turn.clone()];
+        supervisor::generate(shared, turns, self.image.as_slice(), ANSWER_TOKENS).await
     }
 }
 
-fn equal_texts(count: usize) -> Vec<Turn> {
+fn equal_texts(count: usize) -> Vec<Question> {
     (0..count)
         .map(|i| {
-            ask(vec![Part::Text(format!(
-                "{} + {} = ?",
-                i % 10,
-                (i * 3 + 1) % 10
-            ))])
+            let text = format!("{} + {} = ?", i % 10, (i * 3 + 1) % 10);
+            Question::new(vec![Part::Text(text)], None)
         })
         .collect()
 }
 
-fn unequal_texts(count: usize) -> Vec<Turn> {
+fn unequal_texts(count: usize) -> Vec<Question> {
     let words = "Tell me what you are able to do and who made you, please, in a few words";
     (0..count)
         .map(|i| {
             let text: Vec<&str> = words.split(' ').take(3 + i % 14).collect();
-            ask(vec![Part::Text(text.join(" "))])
+            Question::new(vec![Part::Text(text.join(" "))], None)
         })
         .collect()
 }
 
-fn images(shared: &Shared, count: usize) -> Vec<Turn> {
+fn images(shared: &Shared, count: usize) -> Vec<Question> {
     let geometry = shared.info.geometry;
     let (width, height) = geometry.target(1, 1, geometry.min_pixels);
     (0..count)
@@ -120,10 +125,11 @@ fn images(shared: &Shared, count: usize) -> Vec<Turn> {
                     [250, 240, 40]
                 })
             });
-            ask(vec![
-                Part::Image(Arc::new(image)),
+            let parts = vec![
+                Part::Image(image.dimensions()),
                 Part::Text("Describe this image.".into()),
-            ])
+            ];
+            Question::new(parts, Some(image))
         })
         .collect()
 }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use image::DynamicImage;
 use mistralrs::{
     Constraint, CustomLogitsProcessor, NormalRequest, Request, RequestMessage, Response,
     SamplingParams as EngineParams, Tensor,
@@ -18,7 +19,7 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use super::{Shared, supervisor};
 use crate::{
     engine::{
-        EngineError, Event, FinishReason, Health, TokenUsage, convert, convert::Prompt,
+        EngineError, Event, FinishReason, Health, OnEnd, TokenUsage, convert, convert::Prompt,
         stop::StopMatcher,
     },
     metrics::GaugeGuard,
@@ -35,6 +36,7 @@ type Events = UnboundedSender<Result<Event, EngineError>>;
 /// A generation to run.
 pub(super) struct Job {
     pub(super) prompt: Prompt,
+    pub(super) images: Vec<DynamicImage>,
     pub(super) params: EngineParams,
     pub(super) stop: Vec<String>,
     pub(super) prompt_tokens: usize,
@@ -70,7 +72,7 @@ enum Outcome {
 }
 
 /// Runs one generation and sends its events, until `events` is closed.
-pub(super) async fn run(shared: Arc<Shared>, job: Job, events: Events) {
+pub(super) async fn run(shared: Arc<Shared>, job: Job, events: Events, on_end: OnEnd) {
     let waiting = GaugeGuard::new(&shared.metrics.waiting);
     let place = tokio::select! {
         place = shared.lane.enter(job.prompt.cohort.clone()) => place,
@@ -82,12 +84,17 @@ pub(super) async fn run(shared: Arc<Shared>, job: Job, events: Events) {
     }
     drop(waiting);
     let running = GaugeGuard::new(&shared.metrics.running);
-    let prompt_tokens = job.prompt_tokens;
-    let generated = run_in_lane(&shared, job, &events).await;
-    shared.metrics.prompt_tokens.inc_by(prompt_tokens as u64);
-    shared.metrics.generation_tokens.inc_by(generated as u64);
+    let (prompt, image) = (job.prompt_tokens, job.image_tokens);
+    let completion = run_in_lane(&shared, job, &events).await;
+    shared.metrics.prompt_tokens.inc_by(prompt as u64);
+    shared.metrics.generation_tokens.inc_by(completion as u64);
     drop(running);
     drop(place);
+    on_end(TokenUsage {
+        prompt,
+        image,
+        completion,
+    });
 }
 
 async fn wait_for_health(shared: &Shared) -> Result<(), EngineError> {
@@ -126,6 +133,7 @@ pub(super) async fn run_in_lane(shared: &Arc<Shared>, job: Job, events: &Events)
     let stop = StopMatcher::new(job.stop);
     let request = request(
         job.prompt,
+        job.images,
         job.params,
         tap,
         response,
@@ -160,12 +168,13 @@ pub(super) async fn run_in_lane(shared: &Arc<Shared>, job: Job, events: &Events)
 
 fn request(
     prompt: Prompt,
+    images: Vec<DynamicImage>,
     params: EngineParams,
     tap: Tap,
     response: mpsc::Sender<Response>,
     id: usize,
 ) -> Request {
-    let messages = if prompt.images.is_empty() {
+    let messages = if images.is_empty() {
         RequestMessage::Chat {
             messages: prompt.messages,
             enable_thinking: None,
@@ -173,7 +182,7 @@ fn request(
         }
     } else {
         RequestMessage::MultimodalChat {
-            images: prompt.images,
+            images,
             audios: Vec::new(),
             videos: Vec::new(),
             messages: prompt.messages,
@@ -210,7 +219,8 @@ struct Progress {
 
 impl Progress {
     fn generated(&self) -> usize {
-        self.generated.load(Ordering::Relaxed)
+        // The engine may have begun a step more than it was asked for, whose token nobody gets.
+        self.generated.load(Ordering::Relaxed).min(self.max_tokens)
     }
 
     fn finished(&self, reason: FinishReason) -> Event {

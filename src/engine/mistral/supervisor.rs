@@ -4,6 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use image::RgbImage;
 use tokio::sync::mpsc;
 
 use super::{Shared, load, sequence};
@@ -73,7 +74,7 @@ pub(super) async fn probe(shared: &Arc<Shared>) -> Result<(), String> {
         role: Role::User,
         parts: vec![Part::Text("Hi".into())],
     };
-    let answer = tokio::time::timeout(PROBE_TIMEOUT, generate(shared, vec![turn], 2)).await;
+    let answer = tokio::time::timeout(PROBE_TIMEOUT, generate(shared, vec![turn], &[], 2)).await;
     match answer {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(format!("the probe generation failed: {error}")),
@@ -85,6 +86,7 @@ pub(super) async fn probe(shared: &Arc<Shared>) -> Result<(), String> {
 pub(super) async fn generate(
     shared: &Arc<Shared>,
     turns: Vec<Turn>,
+    images: &[RgbImage],
     max_tokens: usize,
 ) -> Result<String, String> {
     let sampling = SamplingParams {
@@ -93,7 +95,8 @@ pub(super) async fn generate(
     };
     let job = sequence::Job {
         params: convert::sampling(&sampling, None, max_tokens),
-        prompt: convert::prompt(turns, &shared.neutralizer, shared.salt),
+        prompt: convert::prompt(turns, &shared.neutralizer),
+        images: convert::images(images, shared.salt),
         stop: Vec::new(),
         prompt_tokens: 0,
         image_tokens: 0,
