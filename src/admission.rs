@@ -1,32 +1,13 @@
-//! How many requests may be inside at once.
+//! Who comes in, and who is next.
+//!
+//! Two bounds, each fair between callers. [`Places`] bounds the requests inside, from before their
+//! body is read. [`Queue`] stands in front of the engine and lets in whoever has had the least of
+//! it. In both, a caller may take no more than what is left free: one caller alone takes at most
+//! half, two at most a third each, and a newcomer always finds room (the dynamic threshold of
+//! Choudhury and Hahne, 1998, with a factor of one).
 
-use std::sync::Arc;
+mod places;
+mod queue;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-/// A bounded number of places for requests, waiting ones included.
-#[derive(Debug, Clone)]
-pub struct Admission {
-    places: Arc<Semaphore>,
-}
-
-/// A place; dropping it gives it back.
-#[derive(Debug)]
-pub struct Permit {
-    _place: OwnedSemaphorePermit,
-}
-
-impl Admission {
-    /// Room for `places` requests.
-    pub fn new(places: usize) -> Self {
-        Self {
-            places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
-        }
-    }
-
-    /// A place, or `None` when all are taken.
-    pub fn admit(&self) -> Option<Permit> {
-        let place = self.places.clone().try_acquire_owned().ok()?;
-        Some(Permit { _place: place })
-    }
-}
+pub use places::{Permit, Places};
+pub use queue::{Bounds, Full, Queue, Slot, Ticket};
