@@ -1,15 +1,19 @@
 //! `porthole check`: what would be loaded, and how much memory it needs.
 
-use std::{fmt::Write, path::Path};
+use std::{fmt::Write, path::Path, sync::Arc};
 
 use serde_json::Value;
 
-use crate::config::{Config, Device, Dtype};
+use crate::{
+    auth::Authenticator,
+    config::{Config, Device, Dtype},
+    metrics::Metrics,
+};
 
 /// Says what would be loaded, in lines for the terminal.
 ///
 /// # Errors
-/// Every problem with the model's files.
+/// Every problem with the credentials, or with the model's files.
 pub fn report(config: &Config) -> Result<String, Vec<String>> {
     let model = &config.model;
     let mut text = String::new();
@@ -21,6 +25,18 @@ pub fn report(config: &Config) -> Result<String, Vec<String>> {
         "  serve    {}",
         config.model_names().collect::<Vec<_>>().join(", ")
     );
+    let loopback = config.server.bind.ip().is_loopback();
+    let (_, made) = Authenticator::new(&config.auth, loopback, Arc::new(Metrics::default()))?;
+    let credentials = match made {
+        _ if !config.auth.enabled => "none asked for: everybody may do everything".to_string(),
+        Some(_) => "none yet: a key will be made that lives as long as the process".to_string(),
+        None => {
+            let issuers = config.auth.issuers.len();
+            let file = config.auth.keys_file.display();
+            format!("the keys in {file}, and the tokens of {issuers} issuer(s)")
+        }
+    };
+    let _ = writeln!(text, "  let in   {credentials}");
     let folder = Path::new(&model.id);
     if !folder.is_dir() {
         let is_hub_id = model.id.split('/').count() == 2 && !model.id.starts_with(['.', '/']);

@@ -1,10 +1,13 @@
 //! The command line.
 
+pub mod key;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Overrides};
+use key::KeyCommand;
 
 /// An OpenAI-compatible gateway with a vision-language model in its own process.
 #[derive(Debug, Parser)]
@@ -25,12 +28,15 @@ pub struct Cli {
 }
 
 /// What to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Load the model and serve.
     Serve,
     /// Read the configuration, name every problem, and say what would be loaded.
     Check,
+    /// Make, list, revoke and rotate API keys.
+    #[command(subcommand)]
+    Key(Box<KeyCommand>),
     /// Ask the running server whether it lives; the exit code is the answer.
     Healthcheck,
 }
@@ -58,13 +64,18 @@ pub async fn healthcheck(config: &Config) -> Result<(), String> {
             std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
         });
     }
+    let tls = !config.server.tls_certificate.as_os_str().is_empty();
+    let scheme = if tls { "https" } else { "http" };
     let client = reqwest::Client::builder()
         .no_proxy()
+        // The certificate names the server's public host, not the address it is asked at here; and
+        // nothing is told to it or believed of it but that it lives.
+        .tls_danger_accept_invalid_certs(tls)
         .timeout(std::time::Duration::from_secs(5))
         .build()
         .map_err(|e| e.to_string())?;
     let response = client
-        .get(format!("http://{address}/health"))
+        .get(format!("{scheme}://{address}/health"))
         .send()
         .await
         .map_err(|e| e.to_string())?;

@@ -4,12 +4,13 @@ use std::{io::Write, process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use porthole::{
+    audit::AuditLog,
     check,
-    cli::{Cli, Command, healthcheck},
+    cli::{self, Cli, Command, healthcheck},
     config::{Config, ModelConfig},
     metrics::Metrics,
     startup::Application,
-    state::EngineState,
+    state::{EngineState, Parts},
     telemetry,
 };
 use tokio::sync::watch;
@@ -29,10 +30,18 @@ async fn main() -> ExitCode {
                 ExitCode::SUCCESS
             }
             Err(problems) => fail(&format!(
-                "the model has {} problem(s):\n  - {}",
+                "{} problem(s):\n  - {}",
                 problems.len(),
                 problems.join("\n  - ")
             )),
+        },
+        Command::Key(command) => match cli::key::run(&command, &config.auth) {
+            Ok(said) => {
+                let _ = std::io::stdout().write_all(said.out.as_bytes());
+                eprint!("{}", said.note);
+                ExitCode::SUCCESS
+            }
+            Err(reason) => fail(&reason),
         },
         Command::Healthcheck => match healthcheck(&config).await {
             Ok(()) => ExitCode::SUCCESS,
@@ -50,14 +59,41 @@ async fn serve(config: Config) -> ExitCode {
     telemetry::init(&config.log);
     let metrics = Arc::new(Metrics::default());
     let (engine, arriving) = watch::channel(EngineState::Loading);
-    let application = match Application::build(config.clone(), arriving, metrics.clone()) {
-        Ok(application) => application,
-        Err(e) => return fail(&format!("cannot listen on {}: {e}", config.server.bind)),
+    let audit = if config.log.audit {
+        AuditLog::to(std::io::stdout(), metrics.clone())
+    } else {
+        AuditLog::off(metrics.clone())
     };
+    let parts = Parts {
+        config: config.clone(),
+        engine: arriving,
+        metrics: metrics.clone(),
+        audit,
+    };
+    let application = match Application::build(parts) {
+        Ok(application) => application,
+        Err(e) => return fail(&e.to_string()),
+    };
+    let mut key = String::from("$PORTHOLE_API_KEY");
+    if let Some(made) = application.start_up_key() {
+        key = made.expose().to_string();
+        eprintln!(
+            "There are no credentials yet, so this key works until the process ends:\n\n  {key}\n\n\
+             Make a lasting one with `porthole key create NAME`."
+        );
+    }
+    if !config.auth.enabled {
+        tracing::warn!(
+            "auth.enabled = false: everybody who reaches {} may do everything",
+            config.server.bind
+        );
+    }
     let mut address = config.server.bind;
     address.set_port(application.port());
+    let tls = !config.server.tls_certificate.as_os_str().is_empty();
+    let scheme = if tls { "https" } else { "http" };
     eprintln!(
-        "Porthole listens on http://{address}; loading the model {} ...",
+        "Porthole listens on {scheme}://{address}; loading the model {} ...",
         config.model.id
     );
     let name = config.model.name.clone();
@@ -65,7 +101,7 @@ async fn serve(config: Config) -> ExitCode {
         match load(config.model, metrics).await {
             Ok(loaded) => {
                 engine.send_replace(loaded);
-                greet(&address.to_string(), &name);
+                greet(&format!("{scheme}://{address}"), &name, &key);
             }
             Err(reason) => {
                 tracing::error!(%reason, "the model could not be loaded");
@@ -81,9 +117,10 @@ async fn serve(config: Config) -> ExitCode {
     }
 }
 
-fn greet(address: &str, model: &str) {
+fn greet(base: &str, model: &str, key: &str) {
     eprintln!(
-        "Ready. Try:\n\n  curl http://{address}/v1/chat/completions -H 'Content-Type: application/json' -d '{{\"model\": \
+        "Ready. Try:\n\n  curl {base}/v1/chat/completions -H 'Content-Type: application/json' \
+         -H \"Authorization: Bearer {key}\" -d '{{\"model\": \
          \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"What are you able to do?\"}}]}}'\n"
     );
 }

@@ -1,0 +1,610 @@
+//! API keys and minted tokens at the door.
+
+use std::{
+    io::Write,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use porthole::{
+    auth::keys_edit::KeysEditor,
+    caller::{Rights, Role},
+    config::{Config, Secret},
+    state::EngineState,
+};
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::{
+    fake_engine::FakeEngine,
+    helpers::{TestServer, about, config, data_url, parse_stream, png, start, user},
+};
+
+/// A server with a keys file.
+pub struct Guarded {
+    pub server: TestServer,
+    pub engine: Arc<FakeEngine>,
+    pub keys: KeysEditor,
+    pub folder: tempfile::TempDir,
+}
+
+pub fn guarded() -> Guarded {
+    guarded_with(|_| {})
+}
+
+pub fn guarded_with(change: impl FnOnce(&mut Config)) -> Guarded {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.toml");
+    let mut config = config();
+    config.auth.enabled = true;
+    config.auth.keys_file.clone_from(&file);
+    change(&mut config);
+    let engine = FakeEngine::new();
+    let keys = KeysEditor::new(&file, config.auth.key_pepper.clone());
+    let server = start(config, EngineState::Loaded(engine.clone()));
+    Guarded {
+        server,
+        engine,
+        keys,
+        folder,
+    }
+}
+
+impl Guarded {
+    /// A key with these rights that the server knows already.
+    pub async fn key(&self, name: &str, rights: &Rights) -> Secret {
+        let key = self.keys.create(name, None, rights).unwrap();
+        self.becomes(&key, StatusCode::OK).await;
+        key
+    }
+
+    pub async fn chat(&self, key: &str, body: &Value) -> Response {
+        let url = format!("{}/v1/chat/completions", self.server.base);
+        let request = self.server.client.post(url).bearer_auth(key).json(body);
+        request.send().await.unwrap()
+    }
+
+    pub async fn get(&self, key: &str, path: &str) -> Response {
+        let url = format!("{}{path}", self.server.base);
+        let request = self.server.client.get(url).bearer_auth(key);
+        request.send().await.unwrap()
+    }
+
+    pub async fn mint(&self, key: &str, wish: &Value) -> (u16, Value) {
+        let url = format!("{}/v1/tokens", self.server.base);
+        let request = self.server.client.post(url).bearer_auth(key).json(wish);
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// Waits until a credential is answered like this; a second is the promise.
+    pub async fn becomes(&self, key: &Secret, status: StatusCode) {
+        let started = Instant::now();
+        while self.get(key.expose(), "/v1/models").await.status() != status {
+            assert!(
+                started.elapsed() < Duration::from_secs(1),
+                "the server does not notice"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+async fn body(response: Response) -> (u16, Value) {
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+#[tokio::test]
+async fn without_a_credential_nothing_is_served() {
+    let guarded = guarded();
+    let Guarded { server, engine, .. } = &guarded;
+    for path in [
+        "/v1/models",
+        "/v1/models/demo",
+        "/v1/nothing",
+        "/v1/chat/completions",
+        "/v1/tokens",
+    ] {
+        for method in [reqwest::Method::GET, reqwest::Method::POST] {
+            let url = format!("{}{path}", server.base);
+            let request = server.client.request(method, url).json(&user("hello"));
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), 401, "{path}");
+            assert_eq!(
+                response.headers()["www-authenticate"],
+                "Bearer realm=\"porthole\""
+            );
+            assert!(response.headers().contains_key("x-request-id"));
+            let (_, json) = body(response).await;
+            assert_eq!(json["error"]["code"], "invalid_api_key", "{json}");
+            assert_eq!(json["error"]["type"], "authentication_error");
+            assert!(json["error"]["param"].is_null());
+        }
+    }
+    for open in ["/health", "/ready"] {
+        assert_eq!(server.get(open).await.status(), 200);
+    }
+    assert_eq!(engine.times_asked(), 0);
+}
+
+#[tokio::test]
+async fn a_key_opens_the_door() {
+    let guarded = guarded();
+    let key = guarded.key("partner", &Rights::default()).await;
+    let (status, json) = body(guarded.chat(key.expose(), &user("say hi")).await).await;
+    assert_eq!(status, 200, "{json}");
+    assert_eq!(json["choices"][0]["message"]["content"], "say hi");
+    // The scheme is not case-sensitive (RFC 9110, 11.1).
+    let url = format!("{}/v1/models", guarded.server.base);
+    for header in [
+        format!("bearer {}", key.expose()),
+        format!("BEARER  {}", key.expose()),
+    ] {
+        let request = guarded
+            .server
+            .client
+            .get(&url)
+            .header("authorization", header);
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn unknown_revoked_expired_and_mangled_keys_are_answered_alike() {
+    let guarded = guarded();
+    let good = guarded.key("good", &Rights::default()).await;
+    let revoked = guarded.key("revoked", &Rights::default()).await;
+    let soon = Timestamp::now() + SignedDuration::from_millis(400);
+    let expired = guarded
+        .keys
+        .create("expired", Some(soon), &Rights::default())
+        .unwrap();
+    guarded.keys.revoke("revoked").unwrap();
+    guarded.becomes(&revoked, StatusCode::UNAUTHORIZED).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+
+    let key = good.expose();
+    let swapped: String = key
+        .chars()
+        .map(|c| {
+            if c.is_lowercase() {
+                c.to_ascii_uppercase()
+            } else {
+                c
+            }
+        })
+        .collect();
+    let strangers = [
+        revoked.expose().to_string(),
+        expired.expose().to_string(),
+        "pk-".to_string(),
+        format!("pk-{}", "A".repeat(43)),
+        key[..key.len() - 1].to_string(),
+        format!("{key}A"),
+        format!("{key}="),
+        swapped,
+        key[3..].to_string(),
+        "sk-none".to_string(),
+        "x".repeat(4_000),
+    ];
+    let mut answers = Vec::new();
+    for stranger in &strangers {
+        let response = guarded.chat(stranger, &user("hello")).await;
+        assert_eq!(response.status(), 401, "{stranger}");
+        answers.push(response.text().await.unwrap());
+    }
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "{answers:?}");
+
+    let url = format!("{}/v1/models", guarded.server.base);
+    for header in [
+        key.to_string(),
+        format!("Basic {key}"),
+        format!("Bearer{key}"),
+        "Bearer".into(),
+        "Bearer é".into(),
+    ] {
+        let request = guarded
+            .server
+            .client
+            .get(&url)
+            .header("authorization", header.as_bytes());
+        assert_eq!(request.send().await.unwrap().status(), 401, "{header}");
+    }
+    let twice = guarded
+        .server
+        .client
+        .get(&url)
+        .bearer_auth(key)
+        .header("authorization", "Bearer x");
+    assert_eq!(twice.send().await.unwrap().status(), 401, "two credentials");
+    let query = guarded
+        .server
+        .get(&format!("/v1/models?api_key={key}"))
+        .await;
+    assert_eq!(query.status(), 401, "a key in a URL would end in logs");
+    assert_eq!(guarded.engine.times_asked(), 0);
+}
+
+#[tokio::test]
+async fn a_revoked_key_ends_its_open_stream_with_an_error_event() {
+    let guarded = guarded();
+    let key = guarded.key("partner", &Rights::default()).await;
+    let other = guarded.key("other", &Rights::default()).await;
+    let mut hang = user("hang");
+    hang["stream"] = json!(true);
+    let mine = guarded.chat(key.expose(), &hang).await;
+    let plain = {
+        let url = format!("{}/v1/chat/completions", guarded.server.base);
+        let request = guarded.server.client.post(url).bearer_auth(key.expose());
+        tokio::spawn(request.json(&user("hang")).send())
+    };
+    let others = guarded.chat(other.expose(), &hang).await;
+    assert_eq!(mine.status(), 200);
+    guarded.server.metric_becomes("porthole_ready", 1.0).await;
+
+    let started = Instant::now();
+    guarded.keys.revoke("partner").unwrap();
+    let text = tokio::time::timeout(Duration::from_secs(5), mine.text()).await;
+    let streamed = parse_stream(&text.unwrap().unwrap());
+    assert!(
+        started.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        started.elapsed()
+    );
+    assert_eq!(streamed.text, "one ");
+    assert_eq!(streamed.error.unwrap()["code"], "invalid_api_key");
+    assert_eq!(plain.await.unwrap().unwrap().status(), 401);
+    guarded.becomes(&key, StatusCode::UNAUTHORIZED).await;
+    // The other's stream goes on.
+    let more = tokio::time::timeout(Duration::from_millis(300), others.text()).await;
+    assert!(more.is_err(), "it ended: {more:?}");
+}
+
+#[tokio::test]
+async fn a_broken_edit_keeps_the_last_good_keys() {
+    let guarded = guarded();
+    let key = guarded.key("partner", &Rights::default()).await;
+    let file = guarded.folder.path().join("keys.toml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    for broken in ["[[key]\n", "[[key]]\nname = 'x'\n"] {
+        std::fs::write(&file, broken).unwrap();
+        guarded
+            .server
+            .metric_becomes("porthole_keys_file_valid", 0.0)
+            .await;
+        assert_eq!(guarded.get(key.expose(), "/v1/models").await.status(), 200);
+        std::fs::write(&file, &good).unwrap();
+        guarded
+            .server
+            .metric_becomes("porthole_keys_file_valid", 1.0)
+            .await;
+    }
+    std::fs::remove_file(&file).unwrap();
+    guarded
+        .server
+        .metric_becomes("porthole_keys_file_valid", 0.0)
+        .await;
+    assert_eq!(guarded.get(key.expose(), "/v1/models").await.status(), 200);
+    // As Kubernetes changes a Secret: the name is a link, and what it points to is swapped.
+    let next = guarded.folder.path().join("next.toml");
+    std::fs::write(&next, "").unwrap();
+    std::os::unix::fs::symlink(&next, &file).unwrap();
+    guarded.becomes(&key, StatusCode::UNAUTHORIZED).await;
+}
+
+#[tokio::test]
+async fn a_rotated_key_and_its_successor_are_one_caller() {
+    let guarded = guarded();
+    let rights = Rights {
+        models: Some(vec![]),
+        ..Rights::default()
+    };
+    let old = guarded.key("partner", &rights).await;
+    let later = Timestamp::now() + SignedDuration::from_hours(24);
+    let new = guarded.keys.rotate("partner", later).unwrap();
+    guarded.becomes(&new, StatusCode::OK).await;
+    for key in [&old, &new] {
+        let (_, json) = body(guarded.get(key.expose(), "/v1/models").await).await;
+        assert_eq!(json["data"], json!([]));
+    }
+    guarded.keys.rotate("partner", Timestamp::now()).unwrap();
+    guarded.becomes(&old, StatusCode::UNAUTHORIZED).await;
+}
+
+#[tokio::test]
+async fn a_caller_sees_exactly_its_models() {
+    let guarded = guarded_with(|config| config.model.aliases = vec!["alias".into()]);
+    let with = |models: &[&str]| Rights {
+        models: Some(models.iter().map(ToString::to_string).collect()),
+        ..Rights::default()
+    };
+    for (name, models, seen) in [
+        ("all", vec!["demo"], vec!["demo", "alias"]),
+        ("alias", vec!["alias"], vec!["alias"]),
+        ("other", vec!["other"], vec![]),
+    ] {
+        let key = guarded.key(name, &with(&models)).await;
+        let (_, json) = body(guarded.get(key.expose(), "/v1/models").await).await;
+        let listed: Vec<_> = json["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| m["id"].as_str().unwrap())
+            .collect();
+        assert_eq!(listed, seen);
+        for model in ["demo", "alias"] {
+            let expected = if seen.contains(&model) { 200 } else { 404 };
+            let mut ask = user("hello");
+            ask["model"] = json!(model);
+            let (status, json) = body(guarded.chat(key.expose(), &ask).await).await;
+            assert_eq!(status, expected, "{name} {model} {json}");
+            assert_eq!(
+                guarded
+                    .get(key.expose(), &format!("/v1/models/{model}"))
+                    .await
+                    .status(),
+                expected
+            );
+        }
+    }
+    // A model that is not there and one that is not for this caller look alike.
+    let key = guarded.key("none", &with(&[])).await;
+    let mut answers = Vec::new();
+    for model in ["demo", "nope"] {
+        let (_, json) = body(
+            guarded
+                .get(key.expose(), &format!("/v1/models/{model}"))
+                .await,
+        )
+        .await;
+        answers.push(json.to_string().replace(model, "M"));
+    }
+    assert_eq!(answers[0], answers[1]);
+}
+
+#[tokio::test]
+async fn a_key_bound_to_a_network_or_an_origin_works_only_from_there() {
+    let guarded = guarded_with(|config| {
+        config.server.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()]
+    });
+    let rights = Rights {
+        networks: vec!["203.0.113.0/24".parse().unwrap()],
+        origins: vec!["https://app.example.com".into()],
+        ..Rights::default()
+    };
+    let key = guarded.keys.create("bound", None, &rights).unwrap();
+    let probe = guarded.key("probe", &Rights::default()).await;
+    let url = format!("{}/v1/models", guarded.server.base);
+    for (client, origin, expected) in [
+        ("203.0.113.7", Some("https://app.example.com"), 200),
+        ("203.0.114.7", Some("https://app.example.com"), 403),
+        ("203.0.113.7", Some("https://evil.example.com"), 403),
+        ("203.0.113.7", Some("https://app.example.com.evil.com"), 403),
+        ("203.0.113.7", Some("null"), 403),
+        ("203.0.113.7", None, 403),
+    ] {
+        let mut request = guarded
+            .server
+            .client
+            .get(&url)
+            .bearer_auth(key.expose())
+            .header("x-forwarded-for", client);
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        let (status, json) = body(request.send().await.unwrap()).await;
+        assert_eq!(status, expected, "{client} {origin:?} {json}");
+        if status == 403 {
+            assert_eq!(json["error"]["code"], "not_from_here");
+            assert_eq!(json["error"]["type"], "permission_error");
+        }
+    }
+    assert_eq!(
+        guarded.get(probe.expose(), "/v1/models").await.status(),
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_key_can_lower_what_an_image_may_cost() {
+    let guarded = guarded();
+    let image = data_url(&png(1600, 1600, [50; 3]));
+    let small = Rights {
+        max_image_pixels: Some(256 * 256),
+        max_images: Some(1),
+        ..Rights::default()
+    };
+    let key = guarded.key("small", &small).await;
+    let (status, json) = body(guarded.chat(key.expose(), &about(&image, "x")).await).await;
+    assert_eq!(status, 200, "{json}");
+    assert_eq!(
+        guarded.engine.asked.lock().unwrap()[0].images[0].dimensions(),
+        (256, 256)
+    );
+    let mut two = about(&image, "x");
+    let part = two["messages"][0]["content"][0].clone();
+    two["messages"][0]["content"]
+        .as_array_mut()
+        .unwrap()
+        .push(part);
+    let (status, json) = body(guarded.chat(key.expose(), &two).await).await;
+    assert_eq!(
+        (status, json["error"]["code"].as_str()),
+        (400, Some("too_many_images"))
+    );
+    let none = Rights {
+        max_images: Some(0),
+        ..Rights::default()
+    };
+    let text_only = guarded.key("text", &none).await;
+    assert_eq!(
+        guarded
+            .chat(text_only.expose(), &about(&image, "x"))
+            .await
+            .status(),
+        400
+    );
+    assert_eq!(
+        guarded.chat(text_only.expose(), &user("x")).await.status(),
+        200
+    );
+}
+
+fn minter() -> Rights {
+    Rights {
+        roles: vec![Role::MintTokens],
+        ..Rights::default()
+    }
+}
+
+#[tokio::test]
+async fn a_frontend_token_does_what_it_was_minted_for_and_no_more() {
+    let guarded = guarded();
+    let key = guarded.key("backend", &minter()).await;
+    let wish = json!({"minutes": 5, "origin": "https://app.example.com", "max_images": 0, "limits": {"tokens_total": 100}});
+    let (status, minted) = guarded.mint(key.expose(), &wish).await;
+    assert_eq!(status, 200, "{minted}");
+    let token = minted["token"].as_str().unwrap();
+    assert_eq!(
+        (minted["object"].as_str(), minted["token_type"].as_str()),
+        (Some("token"), Some("Bearer"))
+    );
+    let left = minted["expires_at"].as_i64().unwrap() - Timestamp::now().as_second();
+    assert!((290..=300).contains(&left), "{left}");
+
+    let ask = |token: String, origin: &'static str, body: Value| {
+        let url = format!("{}/v1/chat/completions", guarded.server.base);
+        let request = guarded
+            .server
+            .client
+            .post(url)
+            .bearer_auth(token)
+            .header("origin", origin)
+            .json(&body);
+        async move { body_of(request.send().await.unwrap()).await }
+    };
+    async fn body_of(response: Response) -> (u16, Value) {
+        body(response).await
+    }
+    let app = "https://app.example.com";
+    let mut short = user("hello");
+    short["max_tokens"] = json!(20);
+    assert_eq!(ask(token.into(), app, short.clone()).await.0, 200);
+    assert_eq!(
+        ask(token.into(), "https://evil.example.com", short.clone())
+            .await
+            .0,
+        403
+    );
+    assert_eq!(
+        ask(
+            token.into(),
+            app,
+            about(&data_url(&png(64, 64, [0; 3])), "x")
+        )
+        .await
+        .0,
+        400
+    );
+    let (status, json) = guarded.mint(token, &json!({})).await;
+    assert_eq!(status, 403, "a token minted a token: {json}");
+
+    // A hundred tokens in all: at twelve a request, they run out.
+    let mut last = (200, Value::Null);
+    for _ in 0..20 {
+        last = ask(token.into(), app, short.clone()).await;
+        if last.0 != 200 {
+            break;
+        }
+    }
+    assert_eq!(
+        (last.0, last.1["error"]["code"].as_str()),
+        (429, Some("insufficient_quota"))
+    );
+
+    guarded.keys.revoke("backend").unwrap();
+    guarded.becomes(&key, StatusCode::UNAUTHORIZED).await;
+    assert_eq!(
+        ask(token.into(), app, short).await.0,
+        401,
+        "its key was revoked"
+    );
+}
+
+#[tokio::test]
+async fn a_token_is_minted_only_with_the_role_and_within_the_keys_rights() {
+    let guarded = guarded();
+    let plain = guarded.key("plain", &Rights::default()).await;
+    let (status, json) = guarded.mint(plain.expose(), &json!({})).await;
+    assert_eq!(
+        (status, json["error"]["code"].as_str()),
+        (403, Some("missing_role"))
+    );
+
+    let rights = Rights {
+        models: Some(vec!["demo".into()]),
+        origins: vec![],
+        max_images: Some(2),
+        limits: porthole::caller::Limits {
+            requests_per_minute: Some(10),
+            ..Default::default()
+        },
+        ..minter()
+    };
+    let key = guarded.key("backend", &rights).await;
+    for (wish, param) in [
+        (json!({"models": ["demo", "other"]}), "models"),
+        (json!({"max_images": 3}), "max_images"),
+        (
+            json!({"limits": {"requests_per_minute": 11}}),
+            "limits.requests_per_minute",
+        ),
+    ] {
+        let (status, json) = guarded.mint(key.expose(), &wish).await;
+        assert_eq!(status, 403, "{wish} {json}");
+        assert_eq!(json["error"]["code"], "exceeds_rights");
+        assert_eq!(json["error"]["param"], param, "{json}");
+    }
+    for bad in [
+        json!({"roles": ["priority"]}),
+        json!([]),
+        json!({"minutes": "x"}),
+        json!({"minutes": -1}),
+    ] {
+        let (status, json) = guarded.mint(key.expose(), &bad).await;
+        assert_eq!(
+            (status, json["error"]["type"].as_str()),
+            (400, Some("invalid_request_error")),
+            "{bad}"
+        );
+    }
+    let (status, minted) = guarded.mint(key.expose(), &json!({})).await;
+    assert_eq!(status, 200, "{minted}");
+    assert_eq!(minted["rights"]["models"], json!(["demo"]));
+    assert_eq!(minted["rights"]["limits"]["requests_per_minute"], 10);
+}
+
+#[tokio::test]
+async fn a_refused_stranger_is_not_let_finish_its_body() {
+    let guarded = guarded();
+    let address = guarded
+        .server
+        .base
+        .strip_prefix("http://")
+        .unwrap()
+        .to_string();
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        // A hundred megabytes are announced; none is sent.
+        stream.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000000\r\n\r\n").unwrap();
+        let mut answer = [0; 64];
+        let read = std::io::Read::read(&mut stream, &mut answer).unwrap();
+        String::from_utf8_lossy(&answer[..read]).into_owned()
+    });
+    assert!(answer.await.unwrap().starts_with("HTTP/1.1 401"));
+}
