@@ -3,13 +3,20 @@
 //! An error has words for the client and, where it is the server's fault, a cause for the log; it is
 //! logged once, here, where it becomes a response.
 
+mod doors;
+
+use std::time::Duration;
+
 use actix_web::{
     HttpResponse, ResponseError,
     http::{StatusCode, header},
 };
 
 use crate::{
+    admission::Full,
+    auth::{AuthError, jwt::MintError},
     engine::EngineError,
+    limits::Exceeded,
     media::{MediaError, Refused, fetch::FetchError, image::ImageError},
     openai::{
         InvalidRequest,
@@ -17,10 +24,12 @@ use crate::{
     },
 };
 
+use doors::{auth_message, limit_message, shown_auth, shown_limit, shown_mint};
+
 /// Seconds after which a client may try again when the server is full or the engine is away.
-const RETRY_SOON: u32 = 1;
+const RETRY_SOON: u64 = 1;
 /// The same while the model loads.
-const RETRY_LOADING: u32 = 5;
+const RETRY_LOADING: u64 = 5;
 
 /// Everything that can go wrong with a request.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +70,29 @@ pub enum ApiError {
     /// All places are taken.
     #[error("The server is overloaded; please try again.")]
     Overloaded,
+    /// There is no room in the queue in front of the engine.
+    #[error("The server is overloaded; please try again in {} seconds.", .0.retry_after)]
+    QueueFull(Full),
+    /// The caller is not let in.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// The caller has had its share.
+    #[error(transparent)]
+    Limited(#[from] Exceeded),
+    /// No token is minted.
+    #[error("No token is minted: {0}.")]
+    Mint(#[from] MintError),
 }
+
+impl From<Full> for ApiError {
+    fn from(full: Full) -> Self {
+        Self::QueueFull(full)
+    }
+}
+
+/// The error's code, left in the response's extensions for the audit log.
+#[derive(Debug, Clone, Copy)]
+pub struct ErrorCode(pub &'static str);
 
 /// How an error looks outside.
 struct Shown {
@@ -70,14 +101,23 @@ struct Shown {
     code: &'static str,
     param: Option<String>,
     message: String,
-    retry_after: Option<u32>,
+    retry: Retry,
+}
+
+/// Whether and when to try again.
+#[derive(Debug, Clone, Copy)]
+enum Retry {
+    /// The status says enough.
+    Unsaid,
+    /// After this time.
+    After(Duration),
+    /// Not by itself: it would wait too long, or in vain.
+    Never(Option<Duration>),
 }
 
 impl ApiError {
     fn shown(&self) -> Shown {
-        let invalid = |status, code| (status, "invalid_request_error", code, None);
-        let server = |status, code, retry| (status, "server_error", code, retry);
-        let (status, kind, code, retry_after) = match self {
+        let (status, kind, code, retry) = match self {
             Self::Invalid(error) => invalid(StatusCode::BAD_REQUEST, error.code),
             Self::ContentType => invalid(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -95,30 +135,13 @@ impl ApiError {
                 let (status, code) = shown_media(&refused.error);
                 invalid(status, code)
             }
-            Self::Engine(error) => match error {
-                EngineError::ContextLengthExceeded { .. } => {
-                    invalid(StatusCode::BAD_REQUEST, "context_length_exceeded")
-                }
-                EngineError::InvalidInput(_) => invalid(StatusCode::BAD_REQUEST, "invalid_prompt"),
-                EngineError::Unavailable(_) => server(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "engine_unavailable",
-                    Some(RETRY_SOON),
-                ),
-                EngineError::Failed(_) => {
-                    server(StatusCode::INTERNAL_SERVER_ERROR, "engine_failed", None)
-                }
-            },
-            Self::NotReady(_) => server(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "model_not_ready",
-                Some(RETRY_LOADING),
-            ),
-            Self::Overloaded => server(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "overloaded",
-                Some(RETRY_SOON),
-            ),
+            Self::Engine(error) => shown_engine(error),
+            Self::NotReady(_) => unavailable("model_not_ready", RETRY_LOADING),
+            Self::Overloaded => unavailable("overloaded", RETRY_SOON),
+            Self::QueueFull(full) => unavailable("overloaded", full.retry_after),
+            Self::Auth(error) => shown_auth(error),
+            Self::Limited(exceeded) => shown_limit(exceeded),
+            Self::Mint(error) => shown_mint(error),
         };
         Shown {
             status,
@@ -126,8 +149,13 @@ impl ApiError {
             code,
             param: self.param(),
             message: self.message(),
-            retry_after,
+            retry,
         }
+    }
+
+    /// A word for programs, and for the audit log.
+    pub fn code(&self) -> &'static str {
+        self.shown().code
     }
 
     fn param(&self) -> Option<String> {
@@ -136,6 +164,9 @@ impl ApiError {
             Self::Image(refused) => Some(refused.param.clone()),
             Self::ModelNotFound(_) => Some("model".into()),
             Self::Engine(EngineError::ContextLengthExceeded { .. }) => Some("messages".into()),
+            Self::Mint(MintError::Exceeds(field) | MintError::Invalid(field)) => {
+                Some((*field).into())
+            }
             Self::Engine(_)
             | Self::ContentType
             | Self::BodyTooLarge(_)
@@ -144,7 +175,13 @@ impl ApiError {
             | Self::RouteNotFound(_)
             | Self::MethodNotAllowed(_)
             | Self::NotReady(_)
-            | Self::Overloaded => None,
+            | Self::Overloaded
+            | Self::QueueFull(_)
+            | Self::Auth(_)
+            | Self::Limited(_)
+            | Self::Mint(
+                MintError::NotAllowed | MintError::Expired | MintError::TooLong | MintError::Failed,
+            ) => None,
         }
     }
 
@@ -169,6 +206,8 @@ impl ApiError {
             Self::Engine(EngineError::Failed(_)) => {
                 "The model failed while processing your request.".into()
             }
+            Self::Auth(error) => auth_message(error).into(),
+            Self::Limited(exceeded) => limit_message(exceeded),
             Self::Invalid(_)
             | Self::ContentType
             | Self::BodyTooLarge(_)
@@ -179,7 +218,9 @@ impl ApiError {
             | Self::MethodNotAllowed(_)
             | Self::Image(_)
             | Self::NotReady(_)
-            | Self::Overloaded => self.to_string(),
+            | Self::Overloaded
+            | Self::QueueFull(_)
+            | Self::Mint(_) => self.to_string(),
         }
     }
 
@@ -200,6 +241,41 @@ impl ApiError {
     }
 }
 
+type Row = (StatusCode, &'static str, &'static str, Retry);
+
+fn invalid(status: StatusCode, code: &'static str) -> Row {
+    (status, "invalid_request_error", code, Retry::Unsaid)
+}
+
+fn server(status: StatusCode, code: &'static str, retry: Retry) -> Row {
+    (status, "server_error", code, retry)
+}
+
+fn unavailable(code: &'static str, seconds: u64) -> Row {
+    let retry = Retry::After(Duration::from_secs(seconds));
+    server(StatusCode::SERVICE_UNAVAILABLE, code, retry)
+}
+
+fn forbidden(code: &'static str) -> Row {
+    let never = Retry::Unsaid;
+    (StatusCode::FORBIDDEN, "permission_error", code, never)
+}
+
+fn shown_engine(error: &EngineError) -> Row {
+    match error {
+        EngineError::ContextLengthExceeded { .. } => {
+            invalid(StatusCode::BAD_REQUEST, "context_length_exceeded")
+        }
+        EngineError::InvalidInput(_) => invalid(StatusCode::BAD_REQUEST, "invalid_prompt"),
+        EngineError::Unavailable(_) => unavailable("engine_unavailable", RETRY_SOON),
+        EngineError::Failed(_) => server(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "engine_failed",
+            Retry::Unsaid,
+        ),
+    }
+}
+
 fn shown_media(error: &MediaError) -> (StatusCode, &'static str) {
     match error {
         MediaError::Url(_) | MediaError::Fetch(FetchError::Url(_)) => {
@@ -213,13 +289,15 @@ fn shown_media(error: &MediaError) -> (StatusCode, &'static str) {
         MediaError::Fetch(
             FetchError::Unreachable
             | FetchError::Status(_)
+            | FetchError::Encoding
+            | FetchError::Interrupted
             | FetchError::Timeout(_)
             | FetchError::Redirects(_),
         ) => (StatusCode::BAD_REQUEST, "image_fetch_failed"),
         MediaError::Image(ImageError::Unsupported) => {
             (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_image_type")
         }
-        MediaError::Image(ImageError::Broken) => {
+        MediaError::Image(ImageError::Broken | ImageError::TooManyScans(_)) => {
             (StatusCode::UNPROCESSABLE_ENTITY, "invalid_image")
         }
         MediaError::Image(ImageError::TooManyPixels { .. }) => {
@@ -240,10 +318,24 @@ impl ResponseError for ApiError {
         let shown = self.shown();
         let mut response = HttpResponse::build(shown.status);
         response.content_type("application/json");
-        if let Some(seconds) = shown.retry_after {
-            response.insert_header((header::RETRY_AFTER, seconds.to_string()));
-            response.insert_header(("retry-after-ms", (seconds * 1000).to_string()));
+        let after = match shown.retry {
+            Retry::Unsaid => None,
+            Retry::After(after) => Some(after),
+            Retry::Never(after) => {
+                response.insert_header(("x-should-retry", "false"));
+                after
+            }
+        };
+        if let Some(after) = after {
+            // Rounded up: who comes back then shall not come too early.
+            let millis = after.as_micros().div_ceil(1000);
+            response.insert_header((header::RETRY_AFTER, millis.div_ceil(1000).to_string()));
+            response.insert_header(("retry-after-ms", millis.to_string()));
         }
+        if shown.status == StatusCode::UNAUTHORIZED {
+            response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"porthole\""));
+        }
+        response.extensions_mut().insert(ErrorCode(shown.code));
         response.body(self.to_json())
     }
 }

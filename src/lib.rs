@@ -6,12 +6,12 @@
 //!
 //! - [`startup`] builds the application and holds every URL on one screen;
 //! - [`routes`] and [`middleware`] speak HTTP, with [`sse`], [`state`] and [`error`] below them;
-//! - [`engine`], [`media`], [`admission`] and [`metrics`] do the work and know nothing of HTTP;
-//! - [`openai`] (the wire vocabulary) and [`config`] are leaves.
+//! - [`engine`], [`media`], [`admission`], [`limits`] and [`metrics`] do the work and know nothing of HTTP;
+//! - [`openai`] (the wire vocabulary), [`caller`] and [`config`] are leaves.
 //!
 //! # Invariants
 //!
-//! `actix_web` appears only in startup, routes, middleware, sse and error; `mistralrs` only in
+//! `actix_web` and `actix_http` appear only in startup, routes, middleware, sse and error; `mistralrs` only in
 //! `engine/mistral` and `engine/convert.rs`; an error's status code only in error.rs; `std::env`
 //! only in config and the binary. `tests/api/layers.rs` holds them.
 #![forbid(unsafe_code)]
@@ -38,10 +38,17 @@ pub mod sse;
 pub mod state;
 
 pub mod admission;
+pub mod audit;
+pub mod auth;
+pub mod client_address;
+pub mod connections;
 pub mod engine;
+pub mod limits;
 pub mod media;
 pub mod metrics;
 pub mod telemetry;
+pub mod tls;
 
+pub mod caller;
 pub mod config;
 pub mod openai;

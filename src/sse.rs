@@ -3,15 +3,24 @@
 //! Everything but the text of a chunk is the same for all chunks of a stream and is written once.
 //! What is ready is sent together: a burst of tokens becomes one write.
 
-use std::{pin::Pin, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use actix_web::web::{BufMut, Bytes, BytesMut};
+use actix_web::{
+    body::{BodySize, BoxBody, MessageBody},
+    web::{BufMut, Bytes, BytesMut},
+};
 use futures::{Stream, StreamExt, stream};
 use serde::Serialize;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::{
-    engine::{EngineError, Event, EventStream, FinishReason, TokenUsage},
+    audit::{Outcome, Record},
+    engine::{EngineError, Event, FinishReason, TokenUsage},
     error::ApiError,
     openai::response::Usage,
 };
@@ -26,17 +35,28 @@ pub struct ChunkWriter {
     include_usage: bool,
 }
 
+/// The values that all chunks of a stream have.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// `chatcmpl-...`
+    pub id: &'a str,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// The model's name as the client called it.
+    pub model: &'a str,
+    /// Names the build and the weights.
+    pub fingerprint: &'a str,
+    /// The tier it is served in.
+    pub tier: &'static str,
+    /// Add the usage chunk, and `usage: null` before it.
+    pub include_usage: bool,
+}
+
 impl ChunkWriter {
-    /// Chunks with these values; `include_usage` adds the usage chunk and `usage: null` before it.
-    pub fn new(
-        id: &str,
-        created: u64,
-        model: &str,
-        fingerprint: &str,
-        include_usage: bool,
-    ) -> Self {
+    /// Chunks with these values.
+    pub fn new(head: Head<'_>) -> Self {
         #[derive(Serialize)]
-        struct Head<'a> {
+        struct Values<'a> {
             id: &'a str,
             object: &'static str,
             created: u64,
@@ -44,15 +64,17 @@ impl ChunkWriter {
             system_fingerprint: &'a str,
             service_tier: &'static str,
         }
-        let head = Head {
-            id,
+        let values = Values {
+            id: head.id,
             object: "chat.completion.chunk",
-            created,
-            model,
-            system_fingerprint: fingerprint,
-            service_tier: "default",
+            created: head.created,
+            model: head.model,
+            system_fingerprint: head.fingerprint,
+            service_tier: head.tier,
         };
-        let mut head = format!("data: {}", serde_json::to_string(&head).unwrap_or_default());
+        let include_usage = head.include_usage;
+        let values = serde_json::to_string(&values).unwrap_or_default();
+        let mut head = format!("data: {values}");
         head.pop(); // the closing brace: the choices follow
         let tail = if include_usage {
             ",\"usage\":null}\n\n"
@@ -97,15 +119,11 @@ impl ChunkWriter {
     }
 
     fn finish(&self, out: &mut BytesMut, reason: FinishReason, usage: TokenUsage) {
-        self.choice(
-            out,
-            |_| {},
-            if reason == FinishReason::Stop {
-                "\"stop\""
-            } else {
-                "\"length\""
-            },
-        );
+        let word = match reason {
+            FinishReason::Stop => "\"stop\"",
+            FinishReason::Length => "\"length\"",
+        };
+        self.choice(out, |_| {}, word);
         if self.include_usage {
             out.put_slice(self.head.as_bytes());
             out.put_slice(br#","choices":[],"usage":"#);
@@ -117,21 +135,24 @@ impl ChunkWriter {
     }
 }
 
-struct Sending<G> {
-    events: Pin<Box<stream::ReadyChunks<EventStream>>>,
+struct Sending {
+    events: Pin<Box<stream::ReadyChunks<Answer>>>,
     writer: ChunkWriter,
     keep_alive: Interval,
     started: bool,
     ended: bool,
-    _guards: G,
+    record: Arc<Record>,
 }
 
-/// The body of a streaming response. `guards` are dropped with it, whatever ends it.
-pub fn body<G: 'static>(
-    events: EventStream,
+/// The events of an answer.
+type Answer = Pin<Box<dyn Stream<Item = Result<Event, ApiError>>>>;
+
+/// The body of a streaming response. What `events` holds is dropped with it, whatever ends it.
+pub fn body(
+    events: Answer,
     writer: ChunkWriter,
     keep_alive: Duration,
-    guards: G,
+    record: Arc<Record>,
 ) -> impl Stream<Item = Result<Bytes, actix_web::Error>> {
     let mut keep_alive = interval(keep_alive);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -143,7 +164,7 @@ pub fn body<G: 'static>(
         keep_alive,
         started: false,
         ended: false,
-        _guards: guards,
+        record,
     };
     stream::unfold(sending, |mut sending| async move {
         if sending.ended {
@@ -154,7 +175,7 @@ pub fn body<G: 'static>(
     })
 }
 
-impl<G> Sending<G> {
+impl Sending {
     async fn next_bytes(&mut self) -> Bytes {
         let mut out = BytesMut::with_capacity(512);
         if !self.started {
@@ -169,7 +190,11 @@ impl<G> Sending<G> {
             _ = self.keep_alive.tick() => return Bytes::from_static(b": keep-alive\n\n"),
         };
         self.keep_alive.reset();
-        let broken_off = || vec![Err(EngineError::Failed("the events broke off".into()))];
+        let broken_off = || {
+            vec![Err(
+                EngineError::Failed("the events broke off".into()).into()
+            )]
+        };
         for event in batch.unwrap_or_else(broken_off) {
             if self.ended {
                 break;
@@ -181,13 +206,75 @@ impl<G> Sending<G> {
                     self.ended = true;
                 }
                 Err(error) => {
+                    self.record.note(|fields| fields.error = Some(error.code()));
                     out.put_slice(b"data: ");
-                    out.put_slice(ApiError::from(error).to_json().as_bytes());
+                    out.put_slice(error.to_json().as_bytes());
                     out.put_slice(b"\n\n");
                     self.ended = true;
                 }
             }
         }
         out.freeze()
+    }
+}
+
+/// A response's body that tells the audit record how much of it was sent.
+pub struct Audited {
+    body: BoxBody,
+    record: Option<Arc<Record>>,
+    sent: u64,
+    outcome: Outcome,
+}
+
+impl Audited {
+    /// `body`, told to `record`.
+    pub fn new(body: BoxBody, record: Option<Arc<Record>>) -> Self {
+        Self {
+            body,
+            record,
+            sent: 0,
+            outcome: Outcome::Disconnected,
+        }
+    }
+}
+
+impl MessageBody for Audited {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let item = ready!(Pin::new(&mut self.body).poll_next(context));
+        match &item {
+            Some(Ok(bytes)) => self.sent += bytes.len() as u64,
+            Some(Err(_)) => {}
+            None => self.outcome = Outcome::Complete,
+        }
+        Poll::Ready(item)
+    }
+}
+
+impl Drop for Audited {
+    fn drop(&mut self) {
+        let Some(record) = &self.record else { return };
+        // A body of known size may be dropped after its last byte, without being asked for more.
+        let whole = match self.body.size() {
+            BodySize::None => true,
+            BodySize::Sized(size) => self.sent >= size,
+            BodySize::Stream => false,
+        };
+        let total = record.elapsed_ms();
+        record.note(|fields| {
+            fields.bytes_out = self.sent;
+            fields.total_ms = total;
+            if whole || self.outcome == Outcome::Complete {
+                fields.outcome = Outcome::Complete;
+            }
+        });
     }
 }

@@ -1,7 +1,14 @@
 //! Building and running the application. Tests and production start through the same
 //! [`Application::build`], tests on port 0.
 
-use std::{io, net::TcpListener, sync::Arc};
+mod listener;
+mod stream;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
 
 use actix_web::{
     App, HttpServer, Resource, Route,
@@ -9,14 +16,20 @@ use actix_web::{
     middleware::from_fn,
     web::{self, Data, ServiceConfig},
 };
-use tokio::sync::watch;
 
+use self::listener::Doors;
 use crate::{
-    config::Config,
+    config::{Secret, ServerConfig},
     metrics::Metrics,
-    middleware::record,
-    routes::{chat_completions, health, models},
-    state::{AppState, EngineState},
+    middleware::{
+        authenticate,
+        cors::{bad_origin, cors},
+        guard::guard,
+        limit, record,
+    },
+    routes::{chat_completions, health, models, tokens},
+    state::{AppState, Parts},
+    tls::Certificate,
 };
 
 /// Every URL.
@@ -25,10 +38,13 @@ fn routes(app: &mut ServiceConfig) {
         .service(at("/ready", web::get().to(health::ready)))
         .service(
             web::scope("/v1")
+                .wrap(from_fn(limit))
+                .wrap(from_fn(authenticate))
                 .service(at(
                     "/chat/completions",
                     web::post().to(chat_completions::create),
                 ))
+                .service(at("/tokens", web::post().to(tokens::create)))
                 .service(at("/models", web::get().to(models::list)))
                 .service(at("/models/{model:.+}", web::get().to(models::retrieve))),
         )
@@ -42,12 +58,51 @@ fn at(path: &str, route: Route) -> Resource {
         .default_service(web::to(health::method_not_allowed))
 }
 
+/// What opens the API's listener, and the certificate it shows, where one is configured.
+fn doors(
+    config: &ServerConfig,
+    metrics: &Arc<Metrics>,
+) -> Result<(Doors, Option<Arc<Certificate>>), StartError> {
+    let problem = |text| StartError::Problems(vec![text]);
+    if let Some(origin) = bad_origin(config) {
+        return Err(problem(format!(
+            "server.cors_origins: {origin:?} is not an origin such as https://app.example.com"
+        )));
+    }
+    let of_tls = |error| problem(format!("server.tls_certificate, tls_key: {error}"));
+    let (chain, key) = (&config.tls_certificate, &config.tls_key);
+    let certificate = if chain.as_os_str().is_empty() {
+        None
+    } else {
+        Some(Certificate::load(chain, key, metrics.clone()).map_err(of_tls)?)
+    };
+    let doors = Doors::new(config, certificate.as_ref(), metrics.clone()).map_err(of_tls)?;
+    Ok((doors, certificate))
+}
+
 /// A server whose listeners are bound.
 pub struct Application {
     server: Server,
     admin: Option<Server>,
+    certificate: Option<Arc<Certificate>>,
     port: u16,
     admin_port: Option<u16>,
+    state: Data<AppState>,
+    start_up_key: Option<Secret>,
+}
+
+/// Why a server cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The API's address cannot be had.
+    #[error("cannot listen on {0}: {1}")]
+    Bind(SocketAddr, io::Error),
+    /// The system refuses.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The configuration asks for what cannot be.
+    #[error("cannot start:\n{}", .0.iter().map(|p| format!("  - {p}\n")).collect::<String>())]
+    Problems(Vec<String>),
 }
 
 impl Application {
@@ -55,16 +110,16 @@ impl Application {
     /// not.
     ///
     /// # Errors
-    /// The API's address cannot be bound. A taken admin address is only warned of.
-    pub fn build(
-        config: Config,
-        engine: watch::Receiver<EngineState>,
-        metrics: Arc<Metrics>,
-    ) -> io::Result<Self> {
-        let listener = TcpListener::bind(config.server.bind)?;
+    /// The API's address cannot be bound, or the configuration asks for what cannot be. A taken
+    /// admin address is only warned of.
+    pub fn build(parts: Parts) -> Result<Self, StartError> {
+        let bind = parts.config.server.bind;
+        let admin_bind = parts.config.server.admin_bind;
+        let (doors, certificate) = doors(&parts.config.server, &parts.metrics)?;
+        let (state, start_up_key) = AppState::new(parts).map_err(StartError::Problems)?;
+        let state = Data::new(state);
+        let listener = TcpListener::bind(bind).map_err(|e| StartError::Bind(bind, e))?;
         let port = listener.local_addr()?.port();
-        let admin_bind = config.server.admin_bind;
-        let state = Data::new(AppState::new(config, engine, metrics)?);
 
         let (admin, admin_port) = match TcpListener::bind(admin_bind) {
             Ok(listener) => {
@@ -88,25 +143,23 @@ impl Application {
                 (None, None)
             }
         };
+        let shared = state.clone();
         let factory = move || {
             App::new()
-                .app_data(state.clone())
+                .app_data(shared.clone())
                 .configure(routes)
+                .wrap(cors(&shared.config.server))
+                .wrap(from_fn(guard))
                 .wrap(from_fn(record))
         };
-        let server = HttpServer::new(factory)
-            // A client that closes its half is gone; its generation ends there and then.
-            .h1_allow_half_closed(false)
-            // Tokens are small writes; Nagle's algorithm would hold them back for 40 ms.
-            .tcp_nodelay(true)
-            .shutdown_timeout(30)
-            .listen(listener)?
-            .run();
         Ok(Self {
-            server,
+            server: listener::serve(listener, doors, factory)?,
             admin,
+            certificate,
             port,
             admin_port,
+            state,
+            start_up_key,
         })
     }
 
@@ -120,17 +173,29 @@ impl Application {
         self.admin_port
     }
 
+    /// The key that was made because there are no credentials.
+    pub fn start_up_key(&self) -> Option<&Secret> {
+        self.start_up_key.as_ref()
+    }
+
     /// Serves until told to stop by a signal.
     ///
     /// # Errors
     /// The server failed.
     pub async fn run(self) -> io::Result<()> {
+        actix_web::rt::spawn(self.state.auth.keep_up());
         let admin = self.admin.map(|admin| {
             let handle = admin.handle();
             actix_web::rt::spawn(admin);
             handle
         });
+        let certificate = self
+            .certificate
+            .map(|certificate| actix_web::rt::spawn(certificate.watch()));
         let result = self.server.await;
+        if let Some(certificate) = certificate {
+            certificate.abort();
+        }
         if let Some(admin) = admin {
             admin.stop(false).await;
         }

@@ -2,16 +2,20 @@
 
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::sync::watch;
 
 use crate::{
-    admission::{Admission, Permit},
-    config::Config,
+    admission::{Bounds, Permit, Places, Queue},
+    audit::AuditLog,
+    auth::Authenticator,
+    caller::Caller,
+    config::{Config, Secret},
     engine::{Engine, Health},
     error::ApiError,
+    limits::Limiter,
     media::MediaLoader,
     metrics::Metrics,
 };
@@ -31,40 +35,83 @@ pub enum EngineState {
 pub struct AppState {
     /// The configuration.
     pub config: Config,
+    /// Who may come in.
+    pub auth: Authenticator,
+    /// How much each may ask for.
+    pub limiter: Arc<Limiter>,
+    /// Who is next.
+    pub queue: Arc<Queue>,
     /// Images to pixels.
     pub media: MediaLoader,
     /// What can be seen from outside.
     pub metrics: Arc<Metrics>,
+    /// What is written of every request.
+    pub audit: AuditLog,
     /// Seconds since 1970 at which this server started.
     pub started: u64,
     engine: watch::Receiver<EngineState>,
-    admission: Admission,
+    places: Arc<Places>,
+    bodies: Arc<Places>,
+}
+
+/// What a server is built from.
+pub struct Parts {
+    /// The configuration.
+    pub config: Config,
+    /// The engine, when it arrives.
+    pub engine: watch::Receiver<EngineState>,
+    /// What can be seen from outside.
+    pub metrics: Arc<Metrics>,
+    /// What is written of every request.
+    pub audit: AuditLog,
 }
 
 impl AppState {
-    /// The state of a server whose engine arrives through `engine`.
+    /// The state of a server, and the key that was made for this process where there is no
+    /// credential.
     ///
     /// # Errors
-    /// The TLS backend for fetching images could not be set up.
-    pub fn new(
-        config: Config,
-        engine: watch::Receiver<EngineState>,
-        metrics: Arc<Metrics>,
-    ) -> std::io::Result<Self> {
-        let media = MediaLoader::new(config.images.clone(), metrics.clone())
-            .map_err(std::io::Error::other)?;
+    /// Everything that stands in the way, a line each.
+    pub fn new(parts: Parts) -> Result<(Self, Option<Secret>), Vec<String>> {
+        let Parts {
+            config,
+            engine,
+            metrics,
+            audit,
+        } = parts;
+        let is_loopback = config.server.bind.ip().is_loopback();
+        let mut problems = Vec::new();
+        let auth = Authenticator::new(&config.auth, is_loopback, metrics.clone());
+        let auth = auth.map_err(|found| problems.extend(found));
+        let limiter = Limiter::new(&config.limits, metrics.clone());
+        let limiter = limiter.map_err(|problem| problems.push(problem));
+        let media = MediaLoader::new(config.images.clone(), metrics.clone());
+        let media = media.map_err(|problem| problems.push(format!("images: {problem}")));
+        let (Ok((auth, start_up_key)), Ok(limiter), Ok(media)) = (auth, limiter, media) else {
+            return Err(problems);
+        };
+        let bounds = Bounds {
+            length: config.limits.max_queue_length,
+            bytes: config.limits.max_queue_bytes,
+            time: Duration::from_secs(config.limits.max_queue_time),
+        };
         let started = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |d| d.as_secs());
-        let admission = Admission::new(config.server.max_concurrent_requests);
-        Ok(Self {
-            config,
+        let state = Self {
+            auth,
+            limiter,
+            queue: Queue::new(bounds, metrics.waiting.clone()),
             media,
-            metrics,
+            audit,
             started,
             engine,
-            admission,
-        })
+            places: Places::new(config.server.max_concurrent_requests),
+            bodies: Places::new(config.server.max_buffered_bytes),
+            metrics,
+            config,
+        };
+        Ok((state, start_up_key))
     }
 
     /// The engine, if it can answer now.
@@ -89,18 +136,34 @@ impl AppState {
     /// A place for one request.
     ///
     /// # Errors
-    /// 503 when all are taken.
-    pub fn admit(&self) -> Result<Permit, ApiError> {
-        self.admission.admit().ok_or(ApiError::Overloaded)
+    /// 503 when all are taken, or the caller has as many as are left free.
+    pub fn admit(&self, caller: &Caller) -> Result<Permit, ApiError> {
+        self.places.take(&caller.id, 1).ok_or_else(|| {
+            self.metrics.refused_for_overload("places");
+            ApiError::Overloaded
+        })
     }
 
-    /// Refuses a model name that is not served here.
+    /// Memory for `bytes` of a request's body.
     ///
     /// # Errors
-    /// 404.
-    pub fn check_model(&self, name: &str) -> Result<(), ApiError> {
-        if self.config.model_names().any(|known| known == name) {
-            return Ok(());
+    /// 503 when it is not there.
+    pub fn hold(&self, caller: &Caller, bytes: usize) -> Result<Permit, ApiError> {
+        self.bodies.take(&caller.id, bytes).ok_or_else(|| {
+            self.metrics.refused_for_overload("memory");
+            ApiError::Overloaded
+        })
+    }
+
+    /// The model behind a name that the caller may use, by its own name.
+    ///
+    /// # Errors
+    /// 404, the same for one that is not there and one that is not for this caller.
+    pub fn check_model(&self, name: &str, caller: &Caller) -> Result<&str, ApiError> {
+        let own = &self.config.model.name;
+        let known = self.config.model_names().any(|known| known == name);
+        if known && (caller.may_use(name) || caller.may_use(own)) {
+            return Ok(own);
         }
         Err(ApiError::ModelNotFound(name.chars().take(128).collect()))
     }

@@ -32,7 +32,7 @@ pub const FIELDS: &[(&str, Rule)] = &[
     ("safety_identifier", Rule::Accepted),
     ("metadata", Rule::Accepted),
     ("store", Rule::Accepted),
-    ("service_tier", Rule::Accepted),
+    ("service_tier", Rule::Honoured),
     ("prompt_cache_key", Rule::Accepted),
     ("prompt_cache_options", Rule::Accepted),
     ("prompt_cache_retention", Rule::Accepted),

@@ -34,8 +34,22 @@ pub struct ChatCompletionRequest {
     pub stream: bool,
     /// End the stream with a chunk that has the usage.
     pub include_usage: bool,
+    /// How urgent it is.
+    pub service_tier: ServiceTier,
     /// Fields that were accepted without effect.
     pub ignored: Vec<&'static str>,
+}
+
+/// How urgent a request is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ServiceTier {
+    /// As others: `auto`, `default`, `scale`.
+    #[default]
+    Default,
+    /// After others.
+    Flex,
+    /// Before others, where the credential allows it.
+    Priority,
 }
 
 impl ChatCompletionRequest {
@@ -95,6 +109,7 @@ struct Draft {
     stop: Vec<String>,
     stream: bool,
     include_usage: Option<bool>,
+    service_tier: ServiceTier,
     ignored: Vec<&'static str>,
 }
 
@@ -110,6 +125,7 @@ impl Draft {
             "stop" => self.stop = parse_stop(value)?,
             "stream" => self.stream = parse_bool(key, &value)?,
             "stream_options" => self.include_usage = Some(self.parse_stream_options(value)?),
+            "service_tier" => self.service_tier = parse_tier(value)?,
             _ => {}
         }
         Ok(())
@@ -169,6 +185,7 @@ impl Draft {
             stop: self.stop,
             stream: self.stream,
             include_usage: self.include_usage.unwrap_or(false),
+            service_tier: self.service_tier,
             ignored: self.ignored,
         })
     }
@@ -210,6 +227,18 @@ fn parse_count(param: &str, value: &Json<'_>) -> Result<usize, InvalidRequest> {
         _ => Err(InvalidRequest::wrong_value(
             param,
             "expected an integer of at least 1",
+        )),
+    }
+}
+
+fn parse_tier(value: Json<'_>) -> Result<ServiceTier, InvalidRequest> {
+    match parse_text("service_tier", value)?.as_str() {
+        "auto" | "default" | "scale" => Ok(ServiceTier::Default),
+        "flex" => Ok(ServiceTier::Flex),
+        "priority" => Ok(ServiceTier::Priority),
+        _ => Err(InvalidRequest::wrong_value(
+            "service_tier",
+            "expected one of auto, default, flex, scale, priority",
         )),
     }
 }

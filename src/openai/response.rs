@@ -15,7 +15,7 @@ pub struct ChatCompletion<'a> {
     pub model: &'a str,
     /// Names the build and the weights.
     pub system_fingerprint: &'a str,
-    /// `default`
+    /// What it was served as.
     pub service_tier: &'static str,
     /// One choice.
     pub choices: [Choice<'a>; 1],
@@ -128,6 +128,21 @@ pub struct ModelList<'a> {
     pub object: &'static str,
     /// The models.
     pub data: Vec<Model<'a>>,
+}
+
+/// The answer to `POST /v1/tokens`.
+#[derive(Debug, Serialize)]
+pub struct TokenResponse<'a, R: Serialize> {
+    /// `token`
+    pub object: &'static str,
+    /// The token, for the `Authorization` header.
+    pub token: &'a str,
+    /// `Bearer`
+    pub token_type: &'static str,
+    /// Seconds since 1970.
+    pub expires_at: u64,
+    /// What it may do.
+    pub rights: &'a R,
 }
 
 /// The one shape of every error.

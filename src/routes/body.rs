@@ -9,18 +9,30 @@ use actix_web::{
 };
 use futures::StreamExt;
 
-use crate::{config::ServerConfig, error::ApiError};
+use crate::{admission::Permit, caller::Caller, error::ApiError, state::AppState};
+
+/// A body, and the memory it takes.
+pub struct Body {
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// To be kept until nothing of it is left.
+    pub hold: Permit,
+}
 
 /// Reads the whole body.
 ///
 /// # Errors
-/// 415 for another type than JSON, 413 when it is too large, 408 when it is too slow.
+/// 415 for another type than JSON, 413 when it is too large, 408 when it is too slow, 503 when
+/// there is no memory for it.
 pub async fn read(
     request: &HttpRequest,
     payload: Payload,
-    limits: &ServerConfig,
-) -> Result<Bytes, ApiError> {
-    let is_json = request.headers().get(CONTENT_TYPE).is_none_or(|value| {
+    state: &AppState,
+    caller: &Caller,
+) -> Result<Body, ApiError> {
+    // All of them, where there are several: a proxy in front may go by another than we.
+    let mut types = request.headers().get_all(CONTENT_TYPE);
+    let is_json = types.all(|value| {
         value
             .to_str()
             .is_ok_and(|value| value.to_ascii_lowercase().contains("json"))
@@ -28,6 +40,7 @@ pub async fn read(
     if !is_json {
         return Err(ApiError::ContentType);
     }
+    let limits = &state.config.server;
     let announced = request.headers().get(CONTENT_LENGTH);
     let announced = announced
         .and_then(|value| value.to_str().ok()?.parse::<usize>().ok())
@@ -35,21 +48,41 @@ pub async fn read(
     if announced > limits.max_body_bytes {
         return Err(ApiError::BodyTooLarge(limits.max_body_bytes));
     }
+    let hold = state.hold(caller, announced)?;
     let timeout = Duration::from_secs(limits.body_timeout);
-    tokio::time::timeout(timeout, collect(payload, announced, limits.max_body_bytes))
+    let max = limits.max_body_bytes;
+    tokio::time::timeout(timeout, collect(payload, hold, announced, max))
         .await
         .unwrap_or(Err(ApiError::BodyTimeout(limits.body_timeout)))
 }
 
-async fn collect(mut payload: Payload, announced: usize, max: usize) -> Result<Bytes, ApiError> {
+async fn collect(
+    mut payload: Payload,
+    mut hold: Permit,
+    announced: usize,
+    max: usize,
+) -> Result<Body, ApiError> {
     // Room for what is announced, but not at the word of a client that then sends nothing.
-    let mut body = BytesMut::with_capacity(announced.min(1 << 20));
+    let mut bytes = BytesMut::with_capacity(announced.min(1 << 20));
+    let mut held = announced;
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| ApiError::BodyBroken)?;
-        if body.len() + chunk.len() > max {
+        let size = bytes.len() + chunk.len();
+        if size > max {
             return Err(ApiError::BodyTooLarge(max));
         }
-        body.extend_from_slice(&chunk);
+        if size > held {
+            // Nothing was announced.
+            let more = (size - held).max(64 << 10);
+            if !hold.grow(more) {
+                return Err(ApiError::Overloaded);
+            }
+            held += more;
+        }
+        bytes.extend_from_slice(&chunk);
     }
-    Ok(body.freeze())
+    Ok(Body {
+        bytes: bytes.freeze(),
+        hold,
+    })
 }

@@ -1,26 +1,21 @@
 //! `POST /v1/chat/completions`.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::Duration;
 
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{CACHE_CONTROL, CONTENT_TYPE},
     web::{Data, Payload},
 };
-use futures::{StreamExt, stream};
 
-use super::body;
+use super::{
+    body::{self, Body},
+    generation::{self, Answering, Conversation, Visit, collect, first_event},
+};
 use crate::{
-    engine::{
-        Engine, EngineError, Event, EventStream, FinishReason, GenerateRequest, Part,
-        SamplingParams, TokenUsage, Turn,
-    },
+    engine::{EngineError, SamplingParams},
     error::ApiError,
     openai::{
-        message,
         request::ChatCompletionRequest,
         response::{AssistantMessage, ChatCompletion, Choice, Usage},
     },
@@ -30,9 +25,6 @@ use crate::{
 
 /// Bodies from this size on are parsed away from the async threads.
 const LARGE_BODY: usize = 256 << 10;
-/// How long the head of a streaming response waits for the first event, so that an early failure is
-/// a real status code.
-const FIRST_EVENT: Duration = Duration::from_secs(1);
 
 /// Answers a conversation, at once or as a stream.
 ///
@@ -44,45 +36,63 @@ pub async fn create(
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     // Refused with the body unread.
+    let visit = Visit::of(&request)?;
     let engine = state.engine()?;
-    let permit = state.admit()?;
-    let bytes = body::read(&request, payload, &state.config.server).await?;
-    let chat = if bytes.len() < LARGE_BODY {
+    let permit = state.admit(&visit.session.caller)?;
+    let Body { bytes, hold } = body::read(&request, payload, &state, &visit.session.caller).await?;
+    let size = bytes.len();
+    visit.record.note(|fields| fields.bytes_in = size as u64);
+    let chat = if size < LARGE_BODY {
         ChatCompletionRequest::parse(&bytes)?
     } else {
         let parsed =
             tokio::task::spawn_blocking(move || ChatCompletionRequest::parse(&bytes)).await;
         parsed.map_err(|e| EngineError::Failed(e.to_string()))??
     };
-    state.check_model(&chat.model)?;
+    let model = state.check_model(&chat.model, &visit.session.caller)?;
+    visit.record.note(|fields| {
+        fields.model = Some(model.to_string());
+        fields.stream = Some(chat.stream);
+    });
 
-    let turns = load_images(&state, engine.as_ref(), chat.messages).await?;
-    let sampling = SamplingParams {
-        temperature: chat.temperature,
-        top_p: chat.top_p,
-        max_tokens: chat.max_tokens,
-        stop: chat.stop,
+    let conversation = Conversation {
+        messages: chat.messages,
+        sampling: SamplingParams {
+            temperature: chat.temperature,
+            top_p: chat.top_p,
+            max_tokens: chat.max_tokens,
+            stop: chat.stop,
+        },
+        tier: chat.service_tier,
+        bytes: size,
+        hold,
     };
-    let events = engine.generate(GenerateRequest { turns, sampling }).await?;
+    let asked = generation::answer(state.clone(), &visit, engine.clone(), permit, conversation);
+    let Answering { events, tier } = asked.await?;
 
     let mut response = HttpResponse::Ok();
     if !chat.ignored.is_empty() {
         response.insert_header(("x-porthole-ignored", chat.ignored.join(", ")));
     }
     let id = format!("chatcmpl-{}", uuid::Uuid::new_v4().simple());
-    let created = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs());
+    let created = generation::now();
     let fingerprint = &engine.info().fingerprint;
     if chat.stream {
         let events = first_event(events).await?;
-        let writer = ChunkWriter::new(&id, created, &chat.model, fingerprint, chat.include_usage);
+        let writer = ChunkWriter::new(sse::Head {
+            id: &id,
+            created,
+            model: &chat.model,
+            fingerprint,
+            tier,
+            include_usage: chat.include_usage,
+        });
         let keep_alive = Duration::from_secs(state.config.server.keep_alive_interval);
         return Ok(response
             .insert_header((CONTENT_TYPE, "text/event-stream; charset=utf-8"))
             .insert_header((CACHE_CONTROL, "no-cache"))
             .insert_header(("x-accel-buffering", "no"))
-            .streaming(sse::body(events, writer, keep_alive, permit)));
+            .streaming(sse::body(events, writer, keep_alive, visit.record)));
     }
     let (text, reason, usage) = collect(events).await?;
     Ok(response.json(ChatCompletion {
@@ -91,7 +101,7 @@ pub async fn create(
         created,
         model: &chat.model,
         system_fingerprint: fingerprint,
-        service_tier: "default",
+        service_tier: tier,
         choices: [Choice {
             index: 0,
             message: AssistantMessage {
@@ -101,77 +111,8 @@ pub async fn create(
                 annotations: [],
             },
             logprobs: None,
-            finish_reason: match reason {
-                FinishReason::Stop => "stop",
-                FinishReason::Length => "length",
-            },
+            finish_reason: reason.word(),
         }],
         usage: Usage::new(usage.prompt, usage.image, usage.completion),
     }))
-}
-
-/// Turns with their images loaded. What the headers say is judged before anything is decoded.
-async fn load_images(
-    state: &AppState,
-    engine: &dyn Engine,
-    messages: Vec<message::Message>,
-) -> Result<Vec<Turn>, ApiError> {
-    let mut urls = Vec::new();
-    for part in messages.iter().flat_map(|message| &message.parts) {
-        if let message::Part::Image(image) = part {
-            urls.push(image.clone());
-        }
-    }
-    let info = engine.info();
-    let encoded = state.media.fetch(urls, info.geometry).await?;
-    let tokens: usize = encoded
-        .iter()
-        .map(|image| info.geometry.tokens(image.target))
-        .sum();
-    if tokens >= info.context_length {
-        let context = info.context_length;
-        return Err(EngineError::ContextLengthExceeded {
-            prompt: tokens,
-            context,
-            at_least: true,
-        }
-        .into());
-    }
-    let mut images = state.media.decode(encoded).await?.into_iter();
-    let turns = messages.into_iter().map(|message| Turn {
-        role: message.role,
-        parts: message
-            .parts
-            .into_iter()
-            .filter_map(|part| match part {
-                message::Part::Text(text) => Some(Part::Text(text)),
-                // One was loaded for each, in order.
-                message::Part::Image(_) => images.next().map(|image| Part::Image(Arc::new(image))),
-            })
-            .collect(),
-    });
-    Ok(turns.collect())
-}
-
-/// Waits a moment for the first event, so that an early error is an error response.
-async fn first_event(mut events: EventStream) -> Result<EventStream, ApiError> {
-    match tokio::time::timeout(FIRST_EVENT, events.next()).await {
-        Ok(Some(first)) => {
-            let first = first?;
-            Ok(Box::pin(stream::once(async { Ok(first) }).chain(events)))
-        }
-        Ok(None) => Err(EngineError::Failed("no events came".into()).into()),
-        Err(_) => Ok(events),
-    }
-}
-
-async fn collect(mut events: EventStream) -> Result<(String, FinishReason, TokenUsage), ApiError> {
-    let mut text = String::new();
-    while let Some(event) = events.next().await {
-        match event? {
-            Event::Delta(more) => text.push_str(&more),
-            Event::Finished { reason, usage } => return Ok((text, reason, usage)),
-        }
-    }
-    Err(EngineError::Failed("the events broke off".into()).into())
 }

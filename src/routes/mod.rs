@@ -2,5 +2,7 @@
 
 pub mod body;
 pub mod chat_completions;
+pub mod generation;
 pub mod health;
 pub mod models;
+pub mod tokens;

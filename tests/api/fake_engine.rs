@@ -6,10 +6,11 @@ use std::sync::{
 };
 
 use futures::{StreamExt, stream};
+use image::RgbImage;
 use porthole::{
     engine::{
-        Engine, EngineError, Event, EventStream, FinishReason, GenerateRequest, Health, ModelInfo,
-        Part, TokenUsage,
+        Engine, EngineError, Event, EventStream, FinishReason, Health, Job, ModelInfo, OnEnd, Part,
+        Prompt, PromptTokens, SamplingParams, TokenUsage, Turn,
     },
     media::budget::ImageGeometry,
     state::EngineState,
@@ -22,7 +23,9 @@ pub struct FakeEngine {
     info: ModelInfo,
     pub health: watch::Sender<Health>,
     /// Every request it was asked.
-    pub asked: Mutex<Vec<GenerateRequest>>,
+    pub asked: Arc<Mutex<Vec<Asked>>>,
+    /// Sequences that it says it computes at once.
+    pub width: AtomicUsize,
     /// Generations under way.
     pub running: Arc<AtomicUsize>,
 }
@@ -41,7 +44,8 @@ impl FakeEngine {
                 fingerprint: "fp_fake".into(),
             },
             health: watch::Sender::new(Health::Up),
-            asked: Mutex::default(),
+            asked: Arc::default(),
+            width: AtomicUsize::new(1_000),
             running: Arc::default(),
         })
     }
@@ -57,29 +61,104 @@ pub fn fake_server() -> (TestServer, Arc<FakeEngine>) {
     (start(config(), EngineState::Loaded(engine.clone())), engine)
 }
 
-struct Running(Arc<AtomicUsize>);
+/// What the engine was asked to answer.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub turns: Vec<Turn>,
+    pub images: Vec<RgbImage>,
+    pub sampling: SamplingParams,
+}
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
+struct FakePrompt {
+    turns: Vec<Turn>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    running: Arc<AtomicUsize>,
+}
+
+/// Tokens of every prompt, and of its images.
+pub const PROMPT: PromptTokens = PromptTokens {
+    total: 10,
+    image: 4,
+};
+
+fn last_text(turns: &[Turn]) -> String {
+    let parts = &turns.last().unwrap().parts;
+    let text = parts.iter().rev().find_map(|part| match part {
+        Part::Text(text) => Some(text.clone()),
+        Part::Image(_) => None,
+    });
+    text.unwrap_or_else(|| "an image".into())
 }
 
 #[async_trait::async_trait]
 impl Engine for FakeEngine {
-    /// "refuse" is an early error, "fail" one after the first word, "hang" says one word and no
-    /// more, "mute" says nothing at all; all else is echoed word by word.
-    async fn generate(&self, request: GenerateRequest) -> Result<EventStream, EngineError> {
-        let parts = request.turns.last().unwrap().parts.clone();
-        self.asked.lock().unwrap().push(request);
-        let text = parts.iter().rev().find_map(|part| match part {
-            Part::Text(text) => Some(text.clone()),
-            Part::Image(_) => None,
+    /// "refuse" is an early error.
+    async fn prepare(&self, turns: Vec<Turn>) -> Result<Box<dyn Prompt>, EngineError> {
+        if last_text(&turns) == "refuse" {
+            return Err(EngineError::ContextLengthExceeded {
+                prompt: 5000,
+                context: 4096,
+                at_least: false,
+            });
+        }
+        Ok(Box::new(FakePrompt {
+            turns,
+            asked: self.asked.clone(),
+            running: self.running.clone(),
+        }))
+    }
+
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn width(&self) -> usize {
+        self.width.load(Ordering::SeqCst)
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+}
+
+/// Tells the end, with the words said so far as tokens, when the stream is dropped.
+struct Running {
+    running: Arc<AtomicUsize>,
+    said: usize,
+    on_end: Option<OnEnd>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        if let Some(on_end) = self.on_end.take() {
+            on_end(TokenUsage {
+                prompt: PROMPT.total,
+                image: PROMPT.image,
+                completion: self.said,
+            });
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Prompt for FakePrompt {
+    fn tokens(&self) -> PromptTokens {
+        PROMPT
+    }
+
+    /// "fail" is an error after the first word, "hang" says one word and no more, "mute" says
+    /// nothing at all, "endless" talks for ever; all else is echoed word by word.
+    async fn generate(self: Box<Self>, job: Job) -> Result<EventStream, EngineError> {
+        let text = last_text(&self.turns);
+        self.asked.lock().unwrap().push(Asked {
+            turns: self.turns,
+            images: job.images,
+            sampling: job.sampling,
         });
-        let text = text.unwrap_or_else(|| "an image".into());
         let usage = TokenUsage {
-            prompt: 10,
-            image: 4,
+            prompt: PROMPT.total,
+            image: PROMPT.image,
             completion: text.split(' ').count() + 1,
         };
         let words: Vec<_> = text
@@ -87,20 +166,15 @@ impl Engine for FakeEngine {
             .map(|word| Ok(Event::Delta(word.to_string())))
             .collect();
         let failed = || Err(EngineError::Failed("secret inside".into()));
+        let one = || Ok(Event::Delta("one ".into()));
         let events: EventStream = match text.as_str() {
-            "refuse" => {
-                return Err(EngineError::ContextLengthExceeded {
-                    prompt: 5000,
-                    context: 4096,
-                    at_least: false,
-                });
-            }
             "fail at once" => Box::pin(stream::iter([failed()])),
-            "fail" => Box::pin(stream::iter([Ok(Event::Delta("one ".into())), failed()])),
-            "hang" => {
-                Box::pin(stream::iter([Ok(Event::Delta("one ".into()))]).chain(stream::pending()))
-            }
+            "fail" => Box::pin(stream::iter([one(), failed()])),
+            "hang" => Box::pin(stream::iter([one()]).chain(stream::pending())),
             "mute" => Box::pin(stream::pending()),
+            "endless" => Box::pin(stream::repeat_with(move || {
+                Ok(Event::Delta("word ".repeat(200)))
+            })),
             _ => {
                 let end = Event::Finished {
                     reason: FinishReason::Stop,
@@ -110,18 +184,19 @@ impl Engine for FakeEngine {
             }
         };
         self.running.fetch_add(1, Ordering::SeqCst);
-        let running = Running(self.running.clone());
+        let mut running = Running {
+            running: self.running,
+            said: 0,
+            on_end: Some(job.on_end),
+        };
         Ok(Box::pin(events.map(move |event| {
-            let _ = &running;
+            // All of it moves in here, not a copy of a number in it.
+            let running = &mut running;
+            running.said = match &event {
+                Ok(Event::Finished { usage, .. }) => usage.completion,
+                Ok(Event::Delta(_)) | Err(_) => running.said + 1,
+            };
             event
         })))
-    }
-
-    fn info(&self) -> &ModelInfo {
-        &self.info
-    }
-
-    fn health(&self) -> watch::Receiver<Health> {
-        self.health.subscribe()
     }
 }

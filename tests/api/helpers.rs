@@ -9,9 +9,20 @@ use std::{
 
 use base64_simd::STANDARD;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
-use porthole::{config::Config, metrics::Metrics, startup::Application, state::EngineState};
+use porthole::{
+    audit::AuditLog,
+    config::Config,
+    metrics::Metrics,
+    startup::{Application, StartError},
+    state::{EngineState, Parts},
+};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::watch,
+    time::timeout,
+};
 
 pub struct TestServer {
     pub base: String,
@@ -24,7 +35,10 @@ pub fn config() -> Config {
     let mut config = Config::default();
     config.server.bind.set_port(0);
     config.server.admin_bind.set_port(0);
+    config.auth.enabled = false;
+    config.limits.store = "".into();
     config.images.allow_private_addresses = true;
+    config.images.allowed_ports = (1..=u16::MAX).collect();
     config
 }
 
@@ -34,11 +48,38 @@ pub fn start(config: Config, engine: EngineState) -> TestServer {
 }
 
 pub fn start_with(config: Config, metrics: Arc<Metrics>, engine: EngineState) -> TestServer {
+    let audit = AuditLog::off(metrics.clone());
+    start_auditing(config, metrics, engine, audit)
+}
+
+/// Builds a server that has no engine yet, or says why it cannot be.
+pub fn build(config: Config) -> Result<Application, StartError> {
+    let metrics = Arc::new(Metrics::default());
+    Application::build(Parts {
+        config,
+        engine: watch::channel(EngineState::Loading).1,
+        audit: AuditLog::off(metrics.clone()),
+        metrics,
+    })
+}
+
+pub fn start_auditing(
+    config: Config,
+    metrics: Arc<Metrics>,
+    engine: EngineState,
+    audit: AuditLog,
+) -> TestServer {
     let (sender, receiver) = watch::channel(engine);
     let (ports, started) = mpsc::channel();
     std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
-            let application = Application::build(config, receiver, metrics).unwrap();
+            let parts = Parts {
+                config,
+                engine: receiver,
+                metrics,
+                audit,
+            };
+            let application = Application::build(parts).unwrap();
             ports
                 .send((application.port(), application.admin_port().unwrap()))
                 .unwrap();
@@ -55,6 +96,19 @@ pub fn start_with(config: Config, metrics: Arc<Metrics>, engine: EngineState) ->
 }
 
 impl TestServer {
+    /// Host and port.
+    pub fn address(&self) -> &str {
+        self.base.split_once("://").unwrap().1
+    }
+
+    /// Everything the server says to these bytes until it closes the connection.
+    pub async fn raw(&self, bytes: &[u8]) -> String {
+        let mut socket = TcpStream::connect(self.address()).await.unwrap();
+        // The server may close before it has read all.
+        let _ = socket.write_all(bytes).await;
+        read_to_end(&mut socket).await
+    }
+
     pub async fn chat(&self, body: &Value) -> reqwest::Response {
         self.client
             .post(format!("{}/v1/chat/completions", self.base))
@@ -113,6 +167,16 @@ impl TestServer {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+/// What comes until the other side closes, which it has to.
+pub async fn read_to_end(socket: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut bytes = Vec::new();
+    let read = timeout(Duration::from_secs(20), socket.read_to_end(&mut bytes)).await;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    // A reset is an end too.
+    let _ = read.unwrap_or_else(|_| panic!("the connection stays open after {text:?}"));
+    text
 }
 
 /// The data lines of a stream, parsed; `[DONE]` must be the last and is left out. The text, the

@@ -42,6 +42,7 @@ fn dependencies_point_one_way() {
             "src/main",
         ],
     );
+    only_in("actix_http::", &["src/startup"]);
     only_in("mistralrs::", &["src/engine/mistral", "src/engine/convert"]);
     only_in("StatusCode::", &["src/error", "src/media/fetch"]);
     only_in("std::env::", &["src/config", "src/main"]);
