@@ -3,6 +3,7 @@
 //! `make bench`, from the repository's root, on a machine that does nothing else.
 
 mod ratios {
+    pub(crate) mod door;
     pub(crate) mod http;
     pub(crate) mod images;
     pub(crate) mod model;
@@ -49,5 +50,6 @@ fn main() {
     );
     ratios::images::run();
     ratios::http::run();
+    ratios::door::run();
     ratios::model::run();
 }

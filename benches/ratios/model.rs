@@ -9,9 +9,7 @@ use futures::StreamExt;
 use image::RgbImage;
 use porthole::{
     config::{ImagesConfig, ModelConfig},
-    engine::{
-        Engine, Event, GenerateRequest, Part, Role, SamplingParams, Turn, mistral::MistralEngine,
-    },
+    engine::{Engine, Event, Job, Part, Role, SamplingParams, Turn, mistral::MistralEngine},
     media::image as media,
     metrics::Metrics,
 };
@@ -31,21 +29,25 @@ struct Timed {
     tokens: usize,
 }
 
-async fn direct(engine: &dyn Engine, image: &Arc<RgbImage>) -> Timed {
-    let parts = vec![Part::Image(image.clone()), Part::Text(QUESTION.into())];
+async fn direct(engine: &dyn Engine, image: &RgbImage) -> Timed {
+    let parts = vec![Part::Image(image.dimensions()), Part::Text(QUESTION.into())];
     let sampling = SamplingParams {
         temperature: Some(0.0),
         ..SamplingParams::default()
     };
     let started = Instant::now();
-    let request = GenerateRequest {
-        turns: vec![Turn {
-            role: Role::User,
-            parts,
-        }],
-        sampling,
+    let turn = Turn {
+        role: Role::User,
+        parts,
     };
-    let mut events = engine.generate(request).await.expect("the engine answers");
+    let prompt = engine.prepare(vec![turn]).await;
+    let job = Job {
+        images: vec![image.clone()],
+        sampling,
+        on_end: Box::new(|_| {}),
+    };
+    let events = prompt.expect("the engine answers").generate(job).await;
+    let mut events = events.expect("the engine answers");
     let mut first = None;
     while let Some(event) = events.next().await {
         first.get_or_insert_with(|| started.elapsed());

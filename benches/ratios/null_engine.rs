@@ -4,15 +4,16 @@ use std::sync::{Arc, mpsc};
 
 use futures::stream;
 use porthole::{
+    audit::AuditLog,
     config::Config,
     engine::{
-        Engine, EngineError, Event, EventStream, FinishReason, GenerateRequest, Health, ModelInfo,
-        TokenUsage,
+        Engine, EngineError, Event, EventStream, FinishReason, Health, Job, ModelInfo, Prompt,
+        PromptTokens, TokenUsage, Turn,
     },
     media::budget::ImageGeometry,
     metrics::Metrics,
     startup::Application,
-    state::EngineState,
+    state::{EngineState, Parts},
 };
 use tokio::sync::watch;
 
@@ -42,9 +43,37 @@ impl NullEngine {
 
 #[async_trait::async_trait]
 impl Engine for NullEngine {
+    async fn prepare(&self, _turns: Vec<Turn>) -> Result<Box<dyn Prompt>, EngineError> {
+        Ok(Box::new(NullPrompt))
+    }
+
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn width(&self) -> usize {
+        1_000
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+}
+
+struct NullPrompt;
+
+#[async_trait::async_trait]
+impl Prompt for NullPrompt {
+    fn tokens(&self) -> PromptTokens {
+        PromptTokens {
+            total: 10,
+            image: 0,
+        }
+    }
+
     /// `max_tokens` words, all at once.
-    async fn generate(&self, request: GenerateRequest) -> Result<EventStream, EngineError> {
-        let words = request.sampling.max_tokens.unwrap_or(4);
+    async fn generate(self: Box<Self>, job: Job) -> Result<EventStream, EngineError> {
+        let words = job.sampling.max_tokens.unwrap_or(4);
         let usage = TokenUsage {
             prompt: 10,
             image: 0,
@@ -57,21 +86,21 @@ impl Engine for NullEngine {
         let events = (0..words)
             .map(|_| Ok(Event::Delta("token ".into())))
             .chain([Ok(end)]);
-        Ok(Box::pin(stream::iter(events.collect::<Vec<_>>())))
-    }
-
-    fn info(&self) -> &ModelInfo {
-        &self.info
-    }
-
-    fn health(&self) -> watch::Receiver<Health> {
-        self.health.subscribe()
+        let events = events.collect::<Vec<_>>();
+        (job.on_end)(usage);
+        Ok(Box::pin(stream::iter(events)))
     }
 }
 
-/// Serves an engine as production does; returns the port.
+/// Serves an engine without credentials; returns the port.
 pub(crate) fn serve(engine: Arc<dyn Engine>) -> u16 {
     let mut config = Config::default();
+    config.auth.enabled = false;
+    serve_with(config, engine)
+}
+
+/// Serves an engine as production does; returns the port.
+pub(crate) fn serve_with(mut config: Config, engine: Arc<dyn Engine>) -> u16 {
     config.server.bind.set_port(0);
     config.server.admin_bind.set_port(0);
     let (sender, receiver) = watch::channel(EngineState::Loaded(engine));
@@ -80,7 +109,14 @@ pub(crate) fn serve(engine: Arc<dyn Engine>) -> u16 {
         let _sender = sender;
         actix_web::rt::System::new().block_on(async move {
             let metrics = Arc::new(Metrics::default());
-            let application = Application::build(config, receiver, metrics).expect("a free port");
+            let audit = AuditLog::off(metrics.clone());
+            let parts = Parts {
+                config,
+                engine: receiver,
+                metrics,
+                audit,
+            };
+            let application = Application::build(parts).expect("a free port");
             port.send(application.port()).expect("the bench waits");
             application.run().await.expect("the server runs");
         });

@@ -5,11 +5,11 @@ import { test } from 'node:test';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import { APICallError, generateText, streamText } from 'ai';
 import {
-  BASE_URL, CASES, CHAT, MODEL, STORY, TWO_IMAGES,
+  BASE_URL, KEY, CASES, CHAT, MODEL, STORY, TWO_IMAGES,
   checkThatLeavingCancels, httpUrl, imageBytes, imageType, messagesWith, nameOf, waitUntilBusy,
 } from './support.mjs';
 
-const settings = { baseURL: BASE_URL, name: 'porthole', includeUsage: true };
+const settings = { baseURL: BASE_URL, apiKey: KEY, name: 'porthole', includeUsage: true };
 const porthole = createOpenAICompatible(settings);
 const inline = (image) => ({ type: 'file', mediaType: imageType(image), data: imageBytes(image) });
 const linked = (image) => ({ type: 'file', mediaType: imageType(image), data: new URL(httpUrl(image)) });

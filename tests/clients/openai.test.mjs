@@ -4,12 +4,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import OpenAI from 'openai';
 import {
-  BASE_URL, CASES, CHAT, IMAGES_URL, MODEL, STORY, TWO_IMAGES,
+  BASE_URL, KEY, CASES, CHAT, IMAGES_URL, MODEL, STORY, TWO_IMAGES,
   checkThatLeavingCancels, dataUrl, httpUrl, imageBytes, nameOf, request, waitUntilBusy,
 } from './support.mjs';
 
 // Without retries a test sees the first answer and not the luck of a later one.
-const client = new OpenAI({ baseURL: BASE_URL, apiKey: 'unused', maxRetries: 0, timeout: 60_000 });
+const client = new OpenAI({ baseURL: BASE_URL, apiKey: KEY, maxRetries: 0, timeout: 60_000 });
 const ask = (body, options) => client.chat.completions.create(body, options);
 
 function checkUsage(usage, c) {

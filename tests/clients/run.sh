@@ -109,12 +109,29 @@ export PYTHONDONTWRITEBYTECODE=1
   --directory models/demo/images >/dev/null 2>&1) &
 images=$!
 
+# Keys as an operator makes them.
+export PORTHOLE__AUTH__KEYS_FILE=$work/keys.toml PORTHOLE__LIMITS__STORE=$work/usage.redb
+new_key() { "$binary" key create "$@" 2>/dev/null; }
+PORTHOLE_TEST_KEY=$(new_key tests --roles mint_tokens)
+PORTHOLE_TEST_BRISK_KEY=$(new_key brisk --tpm 6000)
+PORTHOLE_TEST_SINGLE_KEY=$(new_key single --concurrency 1)
+PORTHOLE_TEST_SPENT_KEY=$(new_key spent --tokens-per-month 1)
+PORTHOLE_TEST_OTHER_KEY=$(new_key other --models other)
+PORTHOLE_TEST_AWAY_KEY=$(new_key away --networks 203.0.113.0/24)
+PORTHOLE_TEST_REVOKED_KEY=$(new_key revoked)
+"$binary" key revoke revoked 2>/dev/null
+export PORTHOLE_TEST_KEY PORTHOLE_TEST_BRISK_KEY PORTHOLE_TEST_SINGLE_KEY PORTHOLE_TEST_SPENT_KEY \
+  PORTHOLE_TEST_OTHER_KEY PORTHOLE_TEST_AWAY_KEY PORTHOLE_TEST_REVOKED_KEY
+
 (cd "$root" && exec env \
   PORTHOLE__SERVER__BIND="127.0.0.1:$port" \
   PORTHOLE__SERVER__ADMIN_BIND="127.0.0.1:$admin_port" \
   PORTHOLE__SERVER__MAX_BODY_BYTES="$PORTHOLE_TEST_MAX_BODY_BYTES" \
   PORTHOLE__IMAGES__ALLOW_PRIVATE_ADDRESSES=true \
-  "$binary" >"$work/server.log" 2>&1) &
+  PORTHOLE__IMAGES__ALLOWED_PORTS="[80, 443, $images_port]" \
+  PORTHOLE__SERVER__CORS_ORIGINS='["https://app.example.com"]' \
+  PORTHOLE__LOG__FILTER=porthole=trace,info \
+  "$binary" >"$work/audit.log" 2>"$work/server.log") &
 server=$!
 
 # Succeeds when URL answers 200 before its process ends or two minutes have passed.
@@ -144,6 +161,27 @@ failed=''
 # packages. One file at a time: some tests count the tokens of the whole server.
 cp "$here"/*.mjs "$work"
 (cd "$work" && "$node" --test --test-concurrency=1 --test-reporter=spec ./*.test.mjs) || failed=yes
+
+# --- What must not be in the logs ------------------------------------------------------------
+
+lines=$(wc -l <"$work/audit.log")
+if [ "$lines" -lt 200 ]; then
+  echo "the audit log has only $lines lines" >&2
+  failed=yes
+fi
+for name in ${!PORTHOLE_TEST_@}; do
+  [[ $name == *_KEY ]] || continue
+  if grep -qF -- "${!name#pk-}" "$work/audit.log" "$work/server.log"; then
+    echo "$name is in a log" >&2
+    failed=yes
+  fi
+done
+# A prompt, a query, a token and the beginning of every PNG in base64.
+if grep -nE 'CANARY|eyJ[A-Za-z0-9_-]{10,}\.|iVBORw0KGgo' "$work/audit.log" "$work/server.log" | head -3 | cut -c -300 | grep .; then
+  echo "a secret is in a log" >&2
+  failed=yes
+fi
+echo "no secret in $lines audit lines"
 
 [ -z "$failed" ] || exit 1
 passed=yes

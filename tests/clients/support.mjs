@@ -8,6 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 export const BASE_URL = process.env.PORTHOLE_TEST_URL + '/v1';
 export const IMAGES_URL = process.env.PORTHOLE_TEST_IMAGES_URL;
 const METRICS_URL = process.env.PORTHOLE_TEST_ADMIN_URL + '/metrics';
+export const KEY = process.env.PORTHOLE_TEST_KEY;
 const DEMO = process.env.PORTHOLE_TEST_DEMO;
 export const MODEL = 'demo';
 
@@ -84,7 +85,7 @@ export async function checkThatLeavingCancels(leave) {
   assert.ok(after - before < whole / 2, `${after - before} of ${whole} tokens were generated`);
 
   // The next answer is right, and the counter does count.
-  const headers = { 'content-type': 'application/json' };
+  const headers = { 'content-type': 'application/json', authorization: `Bearer ${KEY}` };
   const body = JSON.stringify(request(CHAT));
   const answer = await (await fetch(BASE_URL + '/chat/completions', { method: 'POST', headers, body })).json();
   assert.equal(answer.choices[0].message.content, CHAT.answer);

@@ -10,6 +10,7 @@ from pathlib import Path
 URL = os.environ["PORTHOLE_TEST_URL"] + "/v1"
 IMAGES_URL = os.environ["PORTHOLE_TEST_IMAGES_URL"]
 METRICS_URL = os.environ["PORTHOLE_TEST_ADMIN_URL"] + "/metrics"
+KEY = os.environ["PORTHOLE_TEST_KEY"]
 DEMO = Path(os.environ["PORTHOLE_TEST_DEMO"])
 MODEL = "demo"
 

@@ -1,0 +1,198 @@
+//! The binary as an operator runs it: a process of its own, with keys made by its own command.
+#![allow(dead_code)] // each test binary uses its part
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use reqwest::Client;
+
+/// A folder with a keys file, and the keys in it.
+pub struct Keys {
+    pub folder: tempfile::TempDir,
+    pub of: BTreeMap<String, String>,
+}
+
+impl Keys {
+    pub fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            of: BTreeMap::new(),
+        }
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.folder.path().join("keys.toml")
+    }
+
+    /// Makes a key as `porthole key create NAME OPTIONS` does.
+    pub fn create(&mut self, name: &str, options: &[&str]) {
+        let made = Command::new(env!("CARGO_BIN_EXE_porthole"))
+            .args(["key", "create", name])
+            .args(options)
+            .env("PORTHOLE__AUTH__KEYS_FILE", self.file())
+            .output()
+            .unwrap();
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        let key = String::from_utf8(made.stdout).unwrap().trim().to_string();
+        self.of.insert(name.to_string(), key);
+    }
+}
+
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A server that ends with the test.
+pub struct Server {
+    pub base: String,
+    pub admin: String,
+    child: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts on the demo model, with settings as environment variables, and waits until it is ready.
+    pub async fn start(keys: &Keys, settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (port, admin) = (free_port(), free_port());
+        let log = File::create(folder.path().join("log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_porthole"))
+            .env("PORTHOLE__AUTH__KEYS_FILE", keys.file())
+            .env("PORTHOLE__LIMITS__STORE", folder.path().join("usage.redb"))
+            .env("PORTHOLE__SERVER__BIND", format!("127.0.0.1:{port}"))
+            .env("PORTHOLE__SERVER__ADMIN_BIND", format!("127.0.0.1:{admin}"))
+            .envs(settings.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let server = Self {
+            base: format!("http://127.0.0.1:{port}"),
+            admin: format!("http://127.0.0.1:{admin}"),
+            child,
+            _folder: folder,
+        };
+        let client = Client::new();
+        let started = Instant::now();
+        loop {
+            let ready = client.get(format!("{}/ready", server.base)).send().await;
+            if ready.is_ok_and(|ready| ready.status() == 200) {
+                return server;
+            }
+            assert!(started.elapsed() < Duration::from_secs(60), "not ready");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Resident kilobytes and open descriptors.
+    pub fn resources(&self) -> (u64, usize) {
+        let process = Path::new("/proc").join(self.child.id().to_string());
+        let status = std::fs::read_to_string(process.join("status")).unwrap();
+        let resident = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        let resident = resident.trim().trim_end_matches(" kB").parse().unwrap();
+        (
+            resident,
+            std::fs::read_dir(process.join("fd")).unwrap().count(),
+        )
+    }
+
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = Client::new()
+            .get(format!("{}/metrics", self.admin))
+            .send()
+            .await
+            .unwrap();
+        let text = text.text().await.unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no metric {name}"))
+            .parse()
+            .unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A Redis server that ends with the test.
+pub struct RedisServer {
+    pub port: u16,
+    folder: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+impl RedisServer {
+    pub fn start() -> Self {
+        let mut server = Self {
+            port: free_port(),
+            folder: tempfile::tempdir().unwrap(),
+            child: None,
+        };
+        server.run();
+        server
+    }
+
+    /// Runs it, again on its port after a kill, with what it had written.
+    pub fn run(&mut self) {
+        let found = Command::new("bash").arg("tests/redis.sh").output().unwrap();
+        assert!(found.status.success(), "tests/redis.sh found no server");
+        let child = Command::new(String::from_utf8(found.stdout).unwrap().trim())
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args([
+                "--save",
+                "",
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                "always",
+            ])
+            .args(["--daemonize", "no", "--loglevel", "warning", "--dir"])
+            .arg(self.folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        let started = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(20), "no Redis");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// As `kill -9` does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
