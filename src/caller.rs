@@ -128,6 +128,12 @@ impl Caller {
         }
     }
 
+    /// Whose share it is in the end: that of the key that minted the token, or the caller's own. A
+    /// key must not become many callers by minting many tokens.
+    pub fn root(&self) -> &str {
+        self.parent.as_ref().map_or(&self.id, |key| &key.id)
+    }
+
     /// The caller, and the key that minted its token, if one did: both bind it.
     pub fn and_parent(&self) -> impl Iterator<Item = &Self> {
         std::iter::once(self).chain(self.parent.as_deref())

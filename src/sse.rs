@@ -144,8 +144,8 @@ struct Sending {
     record: Arc<Record>,
 }
 
-/// The events of an answer.
-type Answer = Pin<Box<dyn Stream<Item = Result<Event, ApiError>>>>;
+/// The events of one answer. After an error or `Finished` it ends.
+pub type Answer = Pin<Box<dyn Stream<Item = Result<Event, ApiError>>>>;
 
 /// The body of a streaming response. What `events` holds is dropped with it, whatever ends it.
 pub fn body(

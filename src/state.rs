@@ -54,6 +54,13 @@ pub struct AppState {
     bodies: Arc<Places>,
 }
 
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
+}
+
 /// What a server is built from.
 pub struct Parts {
     /// The configuration.
@@ -95,16 +102,13 @@ impl AppState {
             bytes: config.limits.max_queue_bytes,
             time: Duration::from_secs(config.limits.max_queue_time),
         };
-        let started = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_secs());
         let state = Self {
             auth,
             limiter,
             queue: Queue::new(bounds, metrics.waiting.clone()),
             media,
             audit,
-            started,
+            started: now(),
             engine,
             places: Places::new(config.server.max_concurrent_requests),
             bodies: Places::new(config.server.max_buffered_bytes),
@@ -138,7 +142,7 @@ impl AppState {
     /// # Errors
     /// 503 when all are taken, or the caller has as many as are left free.
     pub fn admit(&self, caller: &Caller) -> Result<Permit, ApiError> {
-        self.places.take(&caller.id, 1).ok_or_else(|| {
+        self.places.take(caller.root(), 1).ok_or_else(|| {
             self.metrics.refused_for_overload("places");
             ApiError::Overloaded
         })
@@ -149,7 +153,7 @@ impl AppState {
     /// # Errors
     /// 503 when it is not there.
     pub fn hold(&self, caller: &Caller, bytes: usize) -> Result<Permit, ApiError> {
-        self.bodies.take(&caller.id, bytes).ok_or_else(|| {
+        self.bodies.take(caller.root(), bytes).ok_or_else(|| {
             self.metrics.refused_for_overload("memory");
             ApiError::Overloaded
         })

@@ -47,11 +47,6 @@ impl Places {
         permit.grow(amount).then_some(permit)
     }
 
-    /// What is taken.
-    pub fn taken(&self) -> usize {
-        self.lock().all
-    }
-
     fn lock(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,7 +95,7 @@ mod tests {
         assert_eq!(second.len(), 2);
         assert!(take("newcomer").is_some());
         drop((hog, second));
-        assert_eq!(places.taken(), 0);
+        assert_eq!(places.lock().all, 0);
         assert!(places.lock().by_caller.is_empty());
     }
 
@@ -110,9 +105,9 @@ mod tests {
         let mut permit = places.take("a", 3).unwrap();
         assert!(permit.grow(2));
         assert!(!permit.grow(1));
-        assert_eq!(places.taken(), 5);
+        assert_eq!(places.lock().all, 5);
         assert!(places.take("b", 6).is_none());
         drop(permit);
-        assert_eq!(places.taken(), 0);
+        assert_eq!(places.lock().all, 0);
     }
 }

@@ -187,16 +187,6 @@ impl Queue {
         }
     }
 
-    /// Requests that wait.
-    pub fn waiting(&self) -> usize {
-        self.lock().waiting
-    }
-
-    /// Requests that were let in and have not ended.
-    pub fn inside(&self) -> usize {
-        self.lock().inside
-    }
-
     fn let_in(self: &Arc<Self>) {
         loop {
             let mut state = self.lock();

@@ -142,11 +142,6 @@ impl Authenticator {
         self.keys.clone().keep_up()
     }
 
-    /// Whether credentials are asked for.
-    pub fn is_enabled(&self) -> bool {
-        self.enabled
-    }
-
     /// Lets a request in by its `Authorization` header, or says why not.
     ///
     /// # Errors

@@ -202,7 +202,7 @@ impl Limiter {
     /// A limit of requests is exceeded, or the counts are out of reach.
     pub async fn enter(self: &Arc<Self>, caller: &Arc<Caller>) -> Result<Entry, Exceeded> {
         let door = scope::of_caller(caller, &self.config);
-        let shard = self.local.shard(scope::root(caller));
+        let shard = self.local.shard(caller.root());
         if let Err(refusal) = self.door(shard, &door).await {
             return Err(self.exceeded(shard, &door, refusal));
         }

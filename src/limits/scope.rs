@@ -23,11 +23,6 @@ pub(super) struct Scope {
 /// The shares of a request, those of all models first.
 pub(super) type Scopes = Arc<[Scope]>;
 
-/// The id under which a caller's shares live together: that of its key, where it has one.
-pub(super) fn root(caller: &Caller) -> &str {
-    caller.parent.as_ref().map_or(&caller.id, |key| &key.id)
-}
-
 fn name(root: &str, id: &str, model: &str) -> Arc<str> {
     let id = if id == root { "" } else { id };
     format!("{}.{}{{porthole:{root}}}{id}{model}", root.len(), id.len()).into()
@@ -45,7 +40,7 @@ pub(super) fn of_caller(caller: &Caller, config: &LimitsConfig) -> Scopes {
         .filter_map(|holder| {
             let limits = holder.rights.limits.or(&config.default);
             (!limits.is_empty()).then(|| Scope {
-                name: name(root(caller), &holder.id, ""),
+                name: name(caller.root(), &holder.id, ""),
                 model: None,
                 limits,
             })
@@ -62,7 +57,7 @@ pub(super) fn of_model(caller: &Caller, model: &str, config: &LimitsConfig) -> V
             let own = holder.rights.model_limits.get(model).copied();
             let limits = own.unwrap_or_default().or(&default);
             (!limits.is_empty()).then(|| Scope {
-                name: name(root(caller), &holder.id, model),
+                name: name(caller.root(), &holder.id, model),
                 model: Some(model.into()),
                 limits,
             })

@@ -20,7 +20,7 @@ use crate::{
         response::{AssistantMessage, ChatCompletion, Choice, Usage},
     },
     sse::{self, ChunkWriter},
-    state::AppState,
+    state::{self, AppState},
 };
 
 /// Bodies from this size on are parsed away from the async threads.
@@ -75,7 +75,7 @@ pub async fn create(
         response.insert_header(("x-porthole-ignored", chat.ignored.join(", ")));
     }
     let id = format!("chatcmpl-{}", uuid::Uuid::new_v4().simple());
-    let created = generation::now();
+    let created = state::now();
     let fingerprint = &engine.info().fingerprint;
     if chat.stream {
         let events = first_event(events).await?;

@@ -5,10 +5,9 @@
 //! Everything a request holds hangs on its answer and is given back when that is dropped.
 
 use std::{
-    pin::Pin,
     sync::Arc,
     task::{Poll, ready},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use actix_web::{HttpMessage, HttpRequest, web::Data};
@@ -30,6 +29,7 @@ use crate::{
         message::{self, ImageUrl},
         request::ServiceTier,
     },
+    sse::Answer,
     state::AppState,
 };
 
@@ -38,9 +38,6 @@ use crate::{
 const FIRST_EVENT: Duration = Duration::from_secs(1);
 /// Tokens that an answer without a limit of its own is taken to have, until it has ended.
 const ASSUMED_ANSWER: usize = 1024;
-
-/// The events of one answer. After an error or `Finished` it ends.
-pub type Answer = Pin<Box<dyn Stream<Item = Result<Event, ApiError>>>>;
 
 /// A request that has passed the doors.
 pub struct Visit {
@@ -178,8 +175,9 @@ struct Waiting {
 impl Waiting {
     async fn start(self, state: Data<AppState>, width: usize) -> Result<Answer, ApiError> {
         let mut session = self.session;
+        let caller = session.caller.clone();
         let ticket = Ticket {
-            caller: &session.caller.id.clone(),
+            caller: caller.root(),
             class: self.class,
             bytes: self.bytes,
             cost: self.expected,
@@ -345,11 +343,4 @@ pub async fn collect(mut events: Answer) -> Result<(String, FinishReason, TokenU
         }
     }
     Err(EngineError::Failed("the events broke off".into()).into())
-}
-
-/// Seconds since 1970.
-pub fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs())
 }

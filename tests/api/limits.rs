@@ -354,6 +354,41 @@ async fn a_caller_who_floods_the_queue_does_not_keep_others_out() {
 }
 
 #[tokio::test]
+async fn a_key_is_one_caller_however_many_tokens_it_mints() {
+    let guarded = narrow();
+    let rights = Rights {
+        roles: vec![Role::MintTokens],
+        ..Rights::default()
+    };
+    let key = guarded.key("minter", &rights).await;
+    let guest = guarded.key("guest", &Rights::default()).await;
+    let _held = [
+        hold(&guarded, guest.expose()).await,
+        hold(&guarded, guest.expose()).await,
+    ];
+    let mut flood = Vec::new();
+    for _ in 0..30 {
+        let (_, minted) = guarded.mint(key.expose(), &json!({})).await;
+        let token = minted["token"].as_str().unwrap().to_string();
+        let url = format!("{}/v1/chat/completions", guarded.server.base);
+        let request = guarded.server.client.post(url).bearer_auth(token);
+        flood.push(tokio::spawn(request.json(&user("flood")).send()));
+    }
+    // Half of the queue, as for any caller alone, and not all of it a token at a time.
+    let mut refused = 0;
+    while refused < 10 {
+        let (done, _, rest) = futures::future::select_all(flood).await;
+        assert_eq!(done.unwrap().unwrap().status(), 503);
+        refused += 1;
+        flood = rest;
+    }
+    assert_eq!(
+        guarded.server.metric("porthole_requests_waiting").await,
+        20.0
+    );
+}
+
+#[tokio::test]
 async fn priority_is_for_those_whose_key_allows_it() {
     let guarded = narrow();
     let rights = Rights {

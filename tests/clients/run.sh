@@ -113,7 +113,7 @@ images=$!
 export PORTHOLE__AUTH__KEYS_FILE=$work/keys.toml PORTHOLE__LIMITS__STORE=$work/usage.redb
 new_key() { "$binary" key create "$@" 2>/dev/null; }
 PORTHOLE_TEST_KEY=$(new_key tests --roles mint_tokens)
-PORTHOLE_TEST_BRISK_KEY=$(new_key brisk --tpm 6000)
+PORTHOLE_TEST_BRISK_KEY=$(new_key brisk --rpm 30 --tpm 6000)
 PORTHOLE_TEST_SINGLE_KEY=$(new_key single --concurrency 1)
 PORTHOLE_TEST_SPENT_KEY=$(new_key spent --tokens-per-month 1)
 PORTHOLE_TEST_OTHER_KEY=$(new_key other --models other)

@@ -61,7 +61,7 @@ async fn a_caller_with_many_waiting_requests_does_not_delay_anothers_first() {
     let order = order(&queue, tickets).await;
     let at = order.iter().position(|name| name == "guest").unwrap();
     assert!(at <= 1, "the guest came as number {at}");
-    assert_eq!(queue.inside() + queue.waiting(), 0);
+    assert_eq!(queue.lock().inside + queue.lock().waiting, 0);
     assert!(queue.lock().callers.is_empty());
 }
 
@@ -129,7 +129,7 @@ async fn a_full_queue_refuses_at_once_and_a_newcomer_finds_room() {
     };
     assert!(queue.enter(heavy).now_or_never().unwrap().is_err());
     drop(waiting);
-    assert_eq!(queue.waiting(), 0);
+    assert_eq!(queue.lock().waiting, 0);
     assert_eq!(queue.lock().bytes, 0);
 }
 

@@ -175,9 +175,11 @@ impl Prompt for Prepared {
         };
         // As deep as the answer is long: the engine never waits for a slow reader, and what a
         // reader can make it hold is bounded by max_tokens.
-        let (events, stream) = mpsc::unbounded_channel();
+        let (events, mut stream) = mpsc::unbounded_channel();
         tokio::spawn(sequence::run(shared, sequence, events, job.on_end));
-        Ok(Box::pin(UnboundedStream(stream)))
+        Ok(Box::pin(futures::stream::poll_fn(move |context| {
+            stream.poll_recv(context)
+        })))
     }
 }
 
@@ -249,18 +251,5 @@ impl Shared {
         self.runner()
             .get_sender(None)
             .map_err(|e| EngineError::Unavailable(e.to_string()))
-    }
-}
-
-struct UnboundedStream<T>(mpsc::UnboundedReceiver<T>);
-
-impl<T> futures::Stream for UnboundedStream<T> {
-    type Item = T;
-
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<T>> {
-        self.0.poll_recv(context)
     }
 }
