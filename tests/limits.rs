@@ -8,5 +8,7 @@ mod local;
 mod outage;
 #[path = "limits/redis.rs"]
 mod redis;
+#[path = "process/redis_server.rs"]
+mod redis_server;
 #[path = "limits/store.rs"]
 mod store;

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use process::{Keys, RedisServer, Server};
+use process::{Keys, Server, redis_server::RedisServer};
 use reqwest::Client;
 use serde_json::json;
 

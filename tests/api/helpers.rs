@@ -229,6 +229,14 @@ pub fn parse_stream(body: &str) -> Streamed {
     streamed
 }
 
+/// A response header as text; empty where there is none.
+pub fn header<'a>(response: &'a reqwest::Response, name: &str) -> &'a str {
+    response
+        .headers()
+        .get(name)
+        .map_or("", |value| value.to_str().unwrap())
+}
+
 pub fn png(width: u32, height: u32, color: [u8; 3]) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     let image = RgbImage::from_pixel(width, height, Rgb(color));

@@ -1,5 +1,6 @@
 //! HTTP behaviour over a real socket, on a deterministic engine that is not a model.
 
+mod admission;
 mod audit;
 mod auth;
 mod bad_input;
@@ -15,6 +16,7 @@ mod images;
 mod jwt;
 mod layers;
 mod limits;
+mod minting;
 mod readiness;
 mod smuggling;
 mod ssrf;

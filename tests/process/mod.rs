@@ -1,15 +1,17 @@
 //! The binary as an operator runs it: a process of its own, with keys made by its own command.
 #![allow(dead_code)] // each test binary uses its part
 
+pub mod redis_server;
+
 use std::{
     collections::BTreeMap,
     fs::File,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
+use redis_server::free_port;
 use reqwest::Client;
 
 /// A folder with a keys file, and the keys in it.
@@ -46,11 +48,6 @@ impl Keys {
         let key = String::from_utf8(made.stdout).unwrap().trim().to_string();
         self.of.insert(name.to_string(), key);
     }
-}
-
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// A server that ends with the test.
@@ -130,69 +127,5 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// A Redis server that ends with the test.
-pub struct RedisServer {
-    pub port: u16,
-    folder: tempfile::TempDir,
-    child: Option<Child>,
-}
-
-impl RedisServer {
-    pub fn start() -> Self {
-        let mut server = Self {
-            port: free_port(),
-            folder: tempfile::tempdir().unwrap(),
-            child: None,
-        };
-        server.run();
-        server
-    }
-
-    /// Runs it, again on its port after a kill, with what it had written.
-    pub fn run(&mut self) {
-        let found = Command::new("bash").arg("tests/redis.sh").output().unwrap();
-        assert!(found.status.success(), "tests/redis.sh found no server");
-        let child = Command::new(String::from_utf8(found.stdout).unwrap().trim())
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
-            .args([
-                "--save",
-                "",
-                "--appendonly",
-                "yes",
-                "--appendfsync",
-                "always",
-            ])
-            .args(["--daemonize", "no", "--loglevel", "warning", "--dir"])
-            .arg(self.folder.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
-        let started = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(20), "no Redis");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    /// As `kill -9` does.
-    pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
