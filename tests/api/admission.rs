@@ -1,6 +1,6 @@
 //! Fair admission, as clients meet it.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use porthole::caller::{Rights, Role};
 use serde_json::{Value, json};
@@ -109,7 +109,9 @@ async fn a_key_is_one_caller_however_many_tokens_it_mints() {
     // Half of the queue, as for any caller alone, and not all of it a token at a time.
     let mut refused = 0;
     while refused < 10 {
-        let (done, _, rest) = futures::future::select_all(flood).await;
+        let next = futures::future::select_all(flood);
+        let next = tokio::time::timeout(Duration::from_secs(10), next).await;
+        let (done, _, rest) = next.expect("all of the flood waits");
         assert_eq!(done.unwrap().unwrap().status(), 503);
         refused += 1;
         flood = rest;

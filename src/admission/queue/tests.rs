@@ -61,8 +61,9 @@ async fn a_caller_with_many_waiting_requests_does_not_delay_anothers_first() {
     let order = order(&queue, tickets).await;
     let at = order.iter().position(|name| name == "guest").unwrap();
     assert!(at <= 1, "the guest came as number {at}");
-    assert_eq!(queue.lock().inside + queue.lock().waiting, 0);
-    assert!(queue.lock().callers.is_empty());
+    let state = queue.lock();
+    assert_eq!((state.inside, state.waiting), (0, 0));
+    assert!(state.callers.is_empty());
 }
 
 #[tokio::test]
