@@ -40,12 +40,7 @@ async fn start() -> (Server, Keys) {
         "limited",
         &["--rpm", "60", "--tpm", "3000", "--concurrency", "4"],
     );
-    // glibc keeps what threads free in arenas of their own, for minutes until each has had its
-    // largest image: with few of them a leak can be told from that.
-    let settings = [
-        ("PORTHOLE__SERVER__MAX_CONNECTIONS_PER_ADDRESS", "2000"),
-        ("MALLOC_ARENA_MAX", "2"),
-    ];
+    let settings = [("PORTHOLE__SERVER__MAX_CONNECTIONS_PER_ADDRESS", "2000")];
     (Server::start(&keys, &settings).await, keys)
 }
 
