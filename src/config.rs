@@ -27,13 +27,15 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// The model that answers.
     pub model: ModelConfig,
+    /// Further models in the same process, with the same keys.
+    pub models: Vec<ModelConfig>,
     /// What an image may cost.
     pub images: ImagesConfig,
     /// What is written to the log.
     pub log: LogConfig,
 }
 
-/// `[model]`: the model that answers.
+/// `[model]`, and each of `[[models]]`: a model that answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
@@ -54,6 +56,13 @@ pub struct ModelConfig {
     pub max_batch_size: usize,
     /// Longest prompt plus answer, in tokens; 0 means the model's own.
     pub context_length: usize,
+}
+
+impl ModelConfig {
+    /// The names that clients may use for it, its own first.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.name.as_str()).chain(self.aliases.iter().map(String::as_str))
+    }
 }
 
 impl Default for ModelConfig {

@@ -164,6 +164,7 @@ impl ApiError {
             Self::Image(refused) => Some(refused.param.clone()),
             Self::ModelNotFound(_) => Some("model".into()),
             Self::Engine(EngineError::ContextLengthExceeded { .. }) => Some("messages".into()),
+            Self::Engine(EngineError::Refused { param, .. }) => Some((*param).into()),
             Self::Mint(MintError::Exceeds(field) | MintError::Invalid(field)) => {
                 Some((*field).into())
             }
@@ -197,6 +198,7 @@ impl ApiError {
                  answer. However, your messages resulted in {}{prompt} tokens. Please reduce the length of the messages.",
                 if *at_least { "at least " } else { "" }
             ),
+            Self::Engine(EngineError::Refused { message, .. }) => message.clone(),
             Self::Engine(EngineError::InvalidInput(_)) => {
                 "The model cannot process these messages.".into()
             }
@@ -266,6 +268,7 @@ fn shown_engine(error: &EngineError) -> Row {
         EngineError::ContextLengthExceeded { .. } => {
             invalid(StatusCode::BAD_REQUEST, "context_length_exceeded")
         }
+        EngineError::Refused { code, .. } => invalid(StatusCode::BAD_REQUEST, code),
         EngineError::InvalidInput(_) => invalid(StatusCode::BAD_REQUEST, "invalid_prompt"),
         EngineError::Unavailable(_) => unavailable("engine_unavailable", RETRY_SOON),
         EngineError::Failed(_) => server(

@@ -73,7 +73,10 @@ fn fail(reason: &str) -> ExitCode {
 async fn serve(config: Config) -> ExitCode {
     telemetry::init(&config.log);
     let metrics = Arc::new(Metrics::default());
-    let (engine, arriving) = watch::channel(EngineState::Loading);
+    let (engines, arriving): (Vec<_>, Vec<_>) = config
+        .all_models()
+        .map(|_| watch::channel(EngineState::Loading))
+        .unzip();
     let audit = if config.log.audit {
         AuditLog::to(std::io::stdout(), metrics.clone())
     } else {
@@ -81,7 +84,7 @@ async fn serve(config: Config) -> ExitCode {
     };
     let parts = Parts {
         config: config.clone(),
-        engine: arriving,
+        engines: arriving,
         metrics: metrics.clone(),
         audit,
     };
@@ -111,19 +114,26 @@ async fn serve(config: Config) -> ExitCode {
         "Porthole listens on {scheme}://{address}; loading the model {} ...",
         config.model.id
     );
-    let name = config.model.name.clone();
+    let models: Vec<ModelConfig> = config.all_models().cloned().collect();
     actix_web::rt::spawn(async move {
-        match load(config.model, metrics).await {
-            Ok(loaded) => {
-                engine.send_replace(loaded);
-                greet(&format!("{scheme}://{address}"), &name, &key);
-            }
-            Err(reason) => {
-                tracing::error!(%reason, "the model could not be loaded");
-                engine.send_replace(EngineState::Failed(reason));
+        // One after the other: each takes all the machine has.
+        let mut failed = false;
+        for (model, engine) in models.iter().zip(&engines) {
+            match load(model.clone(), metrics.clone()).await {
+                Ok(loaded) => {
+                    engine.send_replace(loaded);
+                }
+                Err(reason) => {
+                    failed = true;
+                    tracing::error!(model = model.name, %reason, "the model could not be loaded");
+                    engine.send_replace(EngineState::Failed(reason));
+                }
             }
         }
-        // The engine lives as long as the server: keep the sender.
+        if let (false, Some(model)) = (failed, models.first()) {
+            greet(&format!("{scheme}://{address}"), &model.name, &key);
+        }
+        // The engines live as long as the server: keep the senders.
         std::future::pending::<()>().await;
     });
     match application.run().await {

@@ -21,8 +21,8 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::{
     audit::{Outcome, Record},
     engine::{EngineError, Event, FinishReason, TokenUsage},
-    error::ApiError,
     openai::response::Usage,
+    routes::generation::Answers,
 };
 
 /// Events taken at once.
@@ -50,6 +50,8 @@ pub struct Head<'a> {
     pub tier: &'static str,
     /// Add the usage chunk, and `usage: null` before it.
     pub include_usage: bool,
+    /// Answers that the stream carries.
+    pub answers: usize,
 }
 
 impl ChunkWriter {
@@ -122,6 +124,7 @@ impl ChunkWriter {
         let word = match reason {
             FinishReason::Stop => "\"stop\"",
             FinishReason::Length => "\"length\"",
+            FinishReason::ToolCalls => "\"tool_calls\"",
         };
         self.choice(out, |_| {}, word);
         if self.include_usage {
@@ -136,7 +139,7 @@ impl ChunkWriter {
 }
 
 struct Sending {
-    events: Pin<Box<stream::ReadyChunks<Answer>>>,
+    events: Pin<Box<stream::ReadyChunks<Answers>>>,
     writer: ChunkWriter,
     keep_alive: Interval,
     started: bool,
@@ -144,12 +147,9 @@ struct Sending {
     record: Arc<Record>,
 }
 
-/// The events of one answer. After an error or `Finished` it ends.
-pub type Answer = Pin<Box<dyn Stream<Item = Result<Event, ApiError>>>>;
-
 /// The body of a streaming response. What `events` holds is dropped with it, whatever ends it.
 pub fn body(
-    events: Answer,
+    events: Answers,
     writer: ChunkWriter,
     keep_alive: Duration,
     record: Arc<Record>,
@@ -200,8 +200,9 @@ impl Sending {
                 break;
             }
             match event {
-                Ok(Event::Delta(text)) => self.writer.delta(&mut out, &text),
-                Ok(Event::Finished { reason, usage }) => {
+                Ok((_, Event::Text { text, .. })) => self.writer.delta(&mut out, &text),
+                Ok((_, Event::Reasoning(_) | Event::Call { .. } | Event::Arguments { .. })) => {}
+                Ok((_, Event::Finished { reason, usage })) => {
                     self.writer.finish(&mut out, reason, usage);
                     self.ended = true;
                 }

@@ -12,7 +12,7 @@ use crate::{
     audit::AuditLog,
     auth::Authenticator,
     caller::Caller,
-    config::{Config, Secret},
+    config::{Config, ModelConfig, Secret},
     engine::{Engine, Health},
     error::ApiError,
     limits::Limiter,
@@ -31,6 +31,36 @@ pub enum EngineState {
     Failed(String),
 }
 
+/// A model, and those who wait for it.
+pub struct ServedModel {
+    /// Its section of the configuration.
+    pub config: ModelConfig,
+    /// Who is next.
+    pub queue: Arc<Queue>,
+    engine: watch::Receiver<EngineState>,
+}
+
+impl ServedModel {
+    /// The engine, if it can answer now.
+    ///
+    /// # Errors
+    /// 503 with the reason.
+    pub fn engine(&self) -> Result<Arc<dyn Engine>, ApiError> {
+        let engine = match &*self.engine.borrow() {
+            EngineState::Loading => return Err(ApiError::NotReady("it is loading".into())),
+            EngineState::Failed(_) => {
+                return Err(ApiError::NotReady("it could not be loaded".into()));
+            }
+            EngineState::Loaded(engine) => engine.clone(),
+        };
+        let health = engine.health().borrow().clone();
+        match health {
+            Health::Up => Ok(engine),
+            Health::Recovering(_) => Err(ApiError::NotReady("it is being restarted".into())),
+        }
+    }
+}
+
 /// What every request shares.
 pub struct AppState {
     /// The configuration.
@@ -39,8 +69,8 @@ pub struct AppState {
     pub auth: Authenticator,
     /// How much each may ask for.
     pub limiter: Arc<Limiter>,
-    /// Who is next.
-    pub queue: Arc<Queue>,
+    /// The models, the main one first.
+    pub models: Vec<ServedModel>,
     /// Images to pixels.
     pub media: MediaLoader,
     /// What can be seen from outside.
@@ -49,7 +79,6 @@ pub struct AppState {
     pub audit: AuditLog,
     /// Seconds since 1970 at which this server started.
     pub started: u64,
-    engine: watch::Receiver<EngineState>,
     places: Arc<Places>,
     bodies: Arc<Places>,
 }
@@ -65,8 +94,8 @@ pub fn now() -> u64 {
 pub struct Parts {
     /// The configuration.
     pub config: Config,
-    /// The engine, when it arrives.
-    pub engine: watch::Receiver<EngineState>,
+    /// The engine of each model, in the order of the configuration, when it arrives.
+    pub engines: Vec<watch::Receiver<EngineState>>,
     /// What can be seen from outside.
     pub metrics: Arc<Metrics>,
     /// What is written of every request.
@@ -82,7 +111,7 @@ impl AppState {
     pub fn new(parts: Parts) -> Result<(Self, Option<Secret>), Vec<String>> {
         let Parts {
             config,
-            engine,
+            engines,
             metrics,
             audit,
         } = parts;
@@ -102,14 +131,19 @@ impl AppState {
             bytes: config.limits.max_queue_bytes,
             time: Duration::from_secs(config.limits.max_queue_time),
         };
+        let models = config.all_models().zip(engines);
+        let models = models.map(|(model, engine)| ServedModel {
+            config: model.clone(),
+            queue: Queue::new(bounds, metrics.waiting.clone()),
+            engine,
+        });
         let state = Self {
+            models: models.collect(),
             auth,
             limiter,
-            queue: Queue::new(bounds, metrics.waiting.clone()),
             media,
             audit,
             started: now(),
-            engine,
             places: Places::new(config.server.max_concurrent_requests),
             bodies: Places::new(config.server.max_buffered_bytes),
             metrics,
@@ -118,22 +152,26 @@ impl AppState {
         Ok((state, start_up_key))
     }
 
-    /// The engine, if it can answer now.
+    /// Whether every model can answer now.
     ///
     /// # Errors
-    /// 503 with the reason.
-    pub fn engine(&self) -> Result<Arc<dyn Engine>, ApiError> {
-        let engine = match &*self.engine.borrow() {
-            EngineState::Loading => return Err(ApiError::NotReady("it is loading".into())),
-            EngineState::Failed(_) => {
-                return Err(ApiError::NotReady("it could not be loaded".into()));
-            }
-            EngineState::Loaded(engine) => engine.clone(),
-        };
-        let health = engine.health().borrow().clone();
-        match health {
-            Health::Up => Ok(engine),
-            Health::Recovering(_) => Err(ApiError::NotReady("it is being restarted".into())),
+    /// 503 with the reason of the first that cannot.
+    pub fn ready(&self) -> Result<(), ApiError> {
+        self.models
+            .iter()
+            .try_for_each(|model| model.engine().map(drop))
+    }
+
+    /// Whether a request may find a model: so that it can be refused before its body is read.
+    ///
+    /// # Errors
+    /// 503 with the reason of the main one.
+    pub fn any_ready(&self) -> Result<(), ApiError> {
+        let mut found = self.models.iter().map(ServedModel::engine);
+        let first = found.next().unwrap_or(Err(ApiError::Overloaded));
+        match first {
+            Err(_) if found.any(|other| other.is_ok()) => Ok(()),
+            first => first.map(drop),
         }
     }
 
@@ -159,16 +197,16 @@ impl AppState {
         })
     }
 
-    /// The model behind a name that the caller may use, by its own name.
+    /// The model behind a name that the caller may use.
     ///
     /// # Errors
     /// 404, the same for one that is not there and one that is not for this caller.
-    pub fn check_model(&self, name: &str, caller: &Caller) -> Result<&str, ApiError> {
-        let own = &self.config.model.name;
-        let known = self.config.model_names().any(|known| known == name);
-        if known && (caller.may_use(name) || caller.may_use(own)) {
-            return Ok(own);
-        }
-        Err(ApiError::ModelNotFound(name.chars().take(128).collect()))
+    pub fn model(&self, name: &str, caller: &Caller) -> Result<&ServedModel, ApiError> {
+        let known = |model: &&ServedModel| model.config.names().any(|known| known == name);
+        self.models
+            .iter()
+            .find(known)
+            .filter(|model| caller.may_use(name) || caller.may_use(&model.config.name))
+            .ok_or_else(|| ApiError::ModelNotFound(name.chars().take(128).collect()))
     }
 }

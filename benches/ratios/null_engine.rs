@@ -112,7 +112,7 @@ pub(crate) fn serve_with(mut config: Config, engine: Arc<dyn Engine>) -> u16 {
             let audit = AuditLog::off(metrics.clone());
             let parts = Parts {
                 config,
-                engine: receiver,
+                engines: vec![receiver],
                 metrics,
                 audit,
             };

@@ -9,7 +9,7 @@ use figment::{
     value::Value,
 };
 
-use super::Config;
+use super::{Config, ModelConfig};
 
 /// What flags say; each wins over the file and the environment.
 #[derive(Debug, Clone, Default)]
@@ -94,15 +94,19 @@ impl Config {
 
     /// Names that clients may use in `model`, the main one first.
     pub fn model_names(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.model.name.as_str())
-            .chain(self.model.aliases.iter().map(String::as_str))
+        self.all_models().flat_map(ModelConfig::names)
+    }
+
+    /// The models, the main one first.
+    pub fn all_models(&self) -> impl Iterator<Item = &ModelConfig> {
+        std::iter::once(&self.model).chain(&self.models)
     }
 
     fn out_of_range(&self) -> Vec<String> {
         let images = &self.images;
         let server = &self.server;
         let rules = [
-            (self.model.id.is_empty(), "model.id: is empty"),
+            (self.all_models().any(|model| model.id.is_empty()), "model.id: is empty"),
             (
                 self.model_names().any(str::is_empty),
                 "model.name, model.aliases: a name is empty",

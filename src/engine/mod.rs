@@ -1,4 +1,4 @@
-//! The seam between the gateway and a model: one method, always a stream.
+//! The seam between the gateway and a model: what is asked is prepared, then answered as a stream.
 //!
 //! A plain answer is the stream, collected, so both modes share limits, errors and cancellation.
 //! The real engine is in [`mistral`]; the tests bring a deterministic one of their own.
@@ -11,24 +11,25 @@ pub mod mistral;
 pub mod neutralize;
 pub mod stop;
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use futures::Stream;
 use image::RgbImage;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::media::budget::ImageGeometry;
 pub use crate::openai::message::Role;
 
-/// A loaded model that turns chat messages into text.
+/// A loaded model that continues conversations.
 #[async_trait::async_trait]
 pub trait Engine: Send + Sync {
-    /// Renders a conversation and counts its tokens. Of an image only the size is needed, so that a
+    /// Renders what is asked and counts its tokens. Of an image only the size is needed, so that a
     /// request can be refused before a pixel is decoded.
     ///
     /// # Errors
-    /// A prompt that does not fit, an engine that is away.
-    async fn prepare(&self, turns: Vec<Turn>) -> Result<Box<dyn Prompt>, EngineError>;
+    /// A prompt that does not fit, what this model cannot do, an engine that is away.
+    async fn prepare(&self, inquiry: Inquiry) -> Result<Box<dyn Prompt>, EngineError>;
 
     /// What is fixed when a model is loaded.
     fn info(&self) -> &ModelInfo;
@@ -40,28 +41,51 @@ pub trait Engine: Send + Sync {
     fn health(&self) -> watch::Receiver<Health>;
 }
 
-/// A conversation that was rendered and counted.
+/// An inquiry that was rendered and counted.
 #[async_trait::async_trait]
-pub trait Prompt: Send {
+pub trait Prompt: Send + Sync {
     /// Its tokens; at least one more fits.
     fn tokens(&self) -> PromptTokens;
 
-    /// Starts generating. Dropping the stream cancels the generation.
+    /// The ids of its tokens, each image as one placeholder.
+    fn ids(&self) -> Vec<u32>;
+
+    /// Tokens of a text by itself. May take a while on long ones.
+    fn count(&self, text: &str) -> usize;
+
+    /// Starts one answer; it may be asked for several. Dropping the stream cancels the generation.
     ///
     /// # Errors
     /// What can be told before the first token: an engine that is away.
-    async fn generate(self: Box<Self>, job: Job) -> Result<EventStream, EngineError>;
+    async fn generate(&self, job: Job) -> Result<EventStream, EngineError>;
 }
 
 /// What is fixed when a model is loaded.
 #[derive(Debug, Clone)]
 pub struct ModelInfo {
-    /// How the model cuts images into tokens.
-    pub geometry: ImageGeometry,
+    /// How the model cuts images into tokens; `None` for one that sees none.
+    pub geometry: Option<ImageGeometry>,
     /// Longest prompt plus answer, in tokens.
     pub context_length: usize,
+    /// Tokens that it knows: ids are below this.
+    pub vocabulary: usize,
     /// Names the build and the weights.
     pub fingerprint: String,
+    /// Its chat template renders tools, and calls of them are understood.
+    pub tools: bool,
+    /// Whether it thinks before it answers.
+    pub reasoning: Reasoning,
+}
+
+/// Whether a model thinks before it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reasoning {
+    /// It does not.
+    Never,
+    /// It does unless told not to.
+    Optional,
+    /// Its template always has it think.
+    Always,
 }
 
 /// Whether an engine can answer.
@@ -76,10 +100,112 @@ pub enum Health {
 /// The events of one generation. After an error or `Finished` it ends.
 pub type EventStream = Pin<Box<dyn Stream<Item = Result<Event, EngineError>> + Send>>;
 
-/// How to continue a conversation.
+/// What to answer, and in which form.
+#[derive(Debug, Clone)]
+pub struct Inquiry {
+    /// What to continue.
+    pub input: Input,
+    /// The form of the answer.
+    pub format: Format,
+    /// What the model may call.
+    pub tools: Toolbox,
+    /// How long to think; `None` is the model's own way.
+    pub effort: Option<Effort>,
+}
+
+impl Inquiry {
+    /// A conversation to be continued freely.
+    pub fn chat(turns: Vec<Turn>) -> Self {
+        Self::of(Input::Chat(turns))
+    }
+
+    /// `input`, to be continued freely.
+    pub fn of(input: Input) -> Self {
+        Self {
+            input,
+            format: Format::Text,
+            tools: Toolbox::default(),
+            effort: None,
+        }
+    }
+}
+
+/// What to continue.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A conversation, through the model's chat template.
+    Chat(Vec<Turn>),
+    /// Text as it is; the model's special tokens in it stay text.
+    Text(String),
+    /// Tokens as they are; each below [`ModelInfo::vocabulary`].
+    Tokens(Vec<u32>),
+}
+
+/// The form of an answer.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Format {
+    /// Free.
+    #[default]
+    Text,
+    /// A JSON object.
+    JsonObject,
+    /// JSON that this schema allows.
+    JsonSchema(Value),
+}
+
+/// What a model may call.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Toolbox {
+    /// The tools; names are unique.
+    pub tools: Vec<Tool>,
+    /// Whether it must or must not.
+    pub choice: ToolChoice,
+    /// At most one call an answer.
+    pub one_at_most: bool,
+}
+
+/// A function.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// The JSON schema of its arguments.
+    pub parameters: Value,
+    /// The tool as the client sent it, which the chat template shows to the model.
+    pub definition: Value,
+}
+
+/// Whether a model must or must not call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// As it likes.
+    #[default]
+    Auto,
+    /// It must not; the tools are shown to it all the same.
+    None,
+    /// It must, and says nothing else.
+    Required,
+    /// As it likes, but only these.
+    AllowedAuto(Vec<String>),
+    /// It must, one of these.
+    AllowedRequired(Vec<String>),
+}
+
+/// How long to think.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// Not at all.
+    None,
+    /// At most so many tokens.
+    Tokens(usize),
+    /// As long as it takes.
+    Unlimited,
+}
+
+/// How to make one answer.
 pub struct Job {
-    /// Its images, each of the size that was told.
-    pub images: Vec<RgbImage>,
+    /// The images, each of the size that was told.
+    pub images: Arc<Vec<RgbImage>>,
     /// How to choose tokens, and when to stop.
     pub sampling: SamplingParams,
     /// Called when the engine has let go of the sequence, which may be after the stream was
@@ -97,6 +223,33 @@ pub struct Turn {
     pub role: Role,
     /// What is said and shown.
     pub parts: Vec<Part>,
+    /// What an assistant called.
+    pub calls: Vec<ToolCall>,
+    /// Which call a tool answers.
+    pub call_id: Option<String>,
+}
+
+impl Turn {
+    /// A turn without calls.
+    pub fn new(role: Role, parts: Vec<Part>) -> Self {
+        Self {
+            role,
+            parts,
+            calls: Vec::new(),
+            call_id: None,
+        }
+    }
+}
+
+/// A call of a tool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolCall {
+    /// `call_...`
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// JSON.
+    pub arguments: String,
 }
 
 /// A piece of a turn.
@@ -109,23 +262,65 @@ pub enum Part {
 }
 
 /// How to choose tokens, and when to stop.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct SamplingParams {
     /// 0 is greedy; `None` is the model's default.
     pub temperature: Option<f64>,
     /// Nucleus; `None` is the model's default.
     pub top_p: Option<f64>,
+    /// Most tokens to choose from; `None` is the model's default, 0 all.
+    pub top_k: Option<usize>,
+    /// Least probability of a token, as a part of the likeliest one's; `None` is the model's default.
+    pub min_p: Option<f64>,
+    /// Taken from the logit of every token that the answer has, once.
+    pub presence_penalty: f64,
+    /// Taken from the logit of every token that the answer has, as often as it has it.
+    pub frequency_penalty: f64,
+    /// Divides the positive and multiplies the negative logits of tokens that prompt or answer
+    /// have; `None` is the model's default.
+    pub repetition_penalty: Option<f64>,
+    /// Added to the logits of tokens, before all else.
+    pub logit_bias: Vec<(u32, f64)>,
+    /// The same seed, prompt and parameters give the same answer.
+    pub seed: Option<u64>,
     /// Longest answer in tokens; `None` is what the context has room for.
     pub max_tokens: Option<usize>,
-    /// Texts that end the answer and are not part of it.
+    /// Texts that end the answer and are not part of it. Where the form of the answer is JSON they
+    /// have no effect.
     pub stop: Vec<String>,
+    /// Tell how likely each token was, and so many others beside it.
+    pub logprobs: Option<usize>,
 }
 
 /// A step of a generation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// More text; never empty.
-    Delta(String),
+    /// More text, and its tokens where they were asked for. The text may be empty where a token
+    /// ends inside a character.
+    Text {
+        /// The text.
+        text: String,
+        /// Its tokens.
+        tokens: Vec<TokenLogprob>,
+    },
+    /// More of what it thinks before it answers; never empty.
+    Reasoning(String),
+    /// A call begins; its arguments follow.
+    Call {
+        /// Its place among the answer's calls.
+        index: usize,
+        /// `call_...`
+        id: String,
+        /// The tool.
+        name: String,
+    },
+    /// More of the arguments of the call that began last; never empty.
+    Arguments {
+        /// The call's place.
+        index: usize,
+        /// JSON, cut anywhere.
+        text: String,
+    },
     /// The end.
     Finished {
         /// Why.
@@ -135,6 +330,35 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Text whose tokens were not asked for.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text {
+            text: text.into(),
+            tokens: Vec::new(),
+        }
+    }
+}
+
+/// How likely a token was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenLogprob {
+    /// The token.
+    pub token: LikelyToken,
+    /// The likeliest ones in its place, likeliest first.
+    pub top: Vec<LikelyToken>,
+}
+
+/// A token and how likely it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LikelyToken {
+    /// What it says; may be part of a character.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of its probability, as the model gave it: before temperature, penalties and
+    /// biases.
+    pub logprob: f32,
+}
+
 /// Why a generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinishReason {
@@ -142,6 +366,8 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` or the end of the context.
     Length,
+    /// The model called tools.
+    ToolCalls,
 }
 
 impl FinishReason {
@@ -150,6 +376,7 @@ impl FinishReason {
         match self {
             Self::Stop => "stop",
             Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
         }
     }
 }
@@ -172,6 +399,20 @@ pub struct TokenUsage {
     pub image: usize,
     /// Generated, the closing one included.
     pub completion: usize,
+    /// Of those, thought and not said.
+    pub reasoning: usize,
+}
+
+impl TokenUsage {
+    /// What another answer to the same prompt adds: the prompt is counted once.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            completion: self.completion + other.completion,
+            reasoning: self.reasoning + other.reasoning,
+            ..self
+        }
+    }
 }
 
 /// Why there is no answer.
@@ -186,6 +427,16 @@ pub enum EngineError {
         context: usize,
         /// The prompt was too long even to count.
         at_least: bool,
+    },
+    /// This model cannot do what a field asks for; the words are for the client.
+    #[error("{message}")]
+    Refused {
+        /// The field.
+        param: &'static str,
+        /// A word for programs.
+        code: &'static str,
+        /// What is wrong.
+        message: String,
     },
     /// The engine refused the request.
     #[error("{0}")]

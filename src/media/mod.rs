@@ -34,7 +34,8 @@ use blocking::BlockingPool;
 use budget::ImageGeometry;
 use fetch::{FetchError, Fetcher};
 use image::{Header, ImageError};
-use memory::{Decoded, DecodedBudget, DecodedPermit, DecodingShare, Need};
+pub use memory::DecodedPermit;
+use memory::{Decoded, DecodedBudget, DecodingShare, Need};
 use remote::RemoteImages;
 
 /// The configuration cannot be worked with.

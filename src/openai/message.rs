@@ -19,6 +19,8 @@ pub enum Role {
     User,
     /// `assistant`
     Assistant,
+    /// `tool`
+    Tool,
 }
 
 /// One turn.

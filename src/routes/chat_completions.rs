@@ -10,10 +10,10 @@ use actix_web::{
 
 use super::{
     body::{self, Body},
-    generation::{self, Answering, Conversation, Visit, collect, first_event},
+    generation::{self, Answering, Asked, Visit, collect, first_event},
 };
 use crate::{
-    engine::{EngineError, SamplingParams},
+    engine::{EngineError, FinishReason, Inquiry, SamplingParams},
     error::ApiError,
     openai::{
         request::ChatCompletionRequest,
@@ -37,7 +37,7 @@ pub async fn create(
 ) -> Result<HttpResponse, ApiError> {
     // Refused with the body unread.
     let visit = Visit::of(&request)?;
-    let engine = state.engine()?;
+    state.any_ready()?;
     let permit = state.admit(&visit.session.caller)?;
     let Body { bytes, hold } = body::read(&request, payload, &state, &visit.session.caller).await?;
     let size = bytes.len();
@@ -49,25 +49,32 @@ pub async fn create(
             tokio::task::spawn_blocking(move || ChatCompletionRequest::parse(&bytes)).await;
         parsed.map_err(|e| EngineError::Failed(e.to_string()))??
     };
-    let model = state.check_model(&chat.model, &visit.session.caller)?;
+    let model = state.model(&chat.model, &visit.session.caller)?;
     visit.record.note(|fields| {
-        fields.model = Some(model.to_string());
+        fields.model = Some(model.config.name.clone());
         fields.stream = Some(chat.stream);
     });
 
-    let conversation = Conversation {
-        messages: chat.messages,
+    let (turns, images) = generation::turns(chat.messages);
+    let asked = Asked {
+        inquiry: Inquiry::chat(turns),
+        images,
+        answers: 1,
         sampling: SamplingParams {
             temperature: chat.temperature,
             top_p: chat.top_p,
             max_tokens: chat.max_tokens,
             stop: chat.stop,
+            ..SamplingParams::default()
         },
         tier: chat.service_tier,
         bytes: size,
         hold,
+        permit,
     };
-    let asked = generation::answer(state.clone(), &visit, engine.clone(), permit, conversation);
+    let engine = model.engine()?;
+    let ready = generation::prepare(&state, &visit, model, asked).await?;
+    let asked = generation::answer(state.clone(), &visit, model, ready);
     let Answering { events, tier } = asked.await?;
 
     let mut response = HttpResponse::Ok();
@@ -86,6 +93,7 @@ pub async fn create(
             fingerprint,
             tier,
             include_usage: chat.include_usage,
+            answers: 1,
         });
         let keep_alive = Duration::from_secs(state.config.server.keep_alive_interval);
         return Ok(response
@@ -94,7 +102,8 @@ pub async fn create(
             .insert_header(("x-accel-buffering", "no"))
             .streaming(sse::body(events, writer, keep_alive, visit.record)));
     }
-    let (text, reason, usage) = collect(events).await?;
+    let (answers, usage) = collect(events, 1).await?;
+    let answer = answers.into_iter().next().unwrap_or_default();
     Ok(response.json(ChatCompletion {
         id: &id,
         object: "chat.completion",
@@ -106,12 +115,12 @@ pub async fn create(
             index: 0,
             message: AssistantMessage {
                 role: "assistant",
-                content: &text,
+                content: &answer.text,
                 refusal: None,
                 annotations: [],
             },
             logprobs: None,
-            finish_reason: reason.word(),
+            finish_reason: answer.reason.map_or("stop", FinishReason::word),
         }],
         usage: Usage::new(usage.prompt, usage.image, usage.completion),
     }))

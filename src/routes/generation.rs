@@ -5,32 +5,34 @@
 //! Everything a request holds hangs on its answer and is given back when that is dropped.
 
 use std::{
-    sync::Arc,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Poll, ready},
     time::{Duration, Instant},
 };
 
 use actix_web::{HttpMessage, HttpRequest, web::Data};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use image::RgbImage;
 
 use crate::{
-    admission::{Permit, Ticket},
+    admission::{Permit, Queue, Slot, Ticket},
     audit::{ImageFields, Record, millis},
     auth::{AuthError, Session},
     caller::Role,
     engine::{
-        Engine, EngineError, Event, FinishReason, Job, Part, Prompt, SamplingParams, TokenUsage,
-        Turn,
+        Engine, EngineError, Event, FinishReason, Input, Inquiry, Job, Part, Prompt,
+        SamplingParams, TokenLogprob, TokenUsage, ToolCall, Turn,
     },
     error::ApiError,
     limits::{Cost, Entry, Reservation},
-    media::{Encoded, ImageCeiling},
+    media::{DecodedPermit, Encoded, ImageCeiling},
     openai::{
+        InvalidRequest,
         message::{self, ImageUrl},
         request::ServiceTier,
     },
-    sse::Answer,
-    state::AppState,
+    state::{AppState, ServedModel},
 };
 
 /// How long the head of a streaming response waits for the first event, so that an early failure is
@@ -74,10 +76,14 @@ impl Visit {
     }
 }
 
-/// A conversation to answer.
-pub struct Conversation {
-    /// The turns.
-    pub messages: Vec<message::Message>,
+/// What a request asks a model.
+pub struct Asked {
+    /// What to answer, and in which form. The sizes of its images are not known yet.
+    pub inquiry: Inquiry,
+    /// Where its images are, in the order of the inquiry's.
+    pub images: Vec<ImageUrl>,
+    /// Answers wanted; at least 1.
+    pub answers: usize,
     /// How to answer.
     pub sampling: SamplingParams,
     /// How urgent it is.
@@ -86,70 +92,139 @@ pub struct Conversation {
     pub bytes: usize,
     /// The memory for them, kept until the images are decoded.
     pub hold: Permit,
+    /// The request's place, kept until its last answer has ended.
+    pub permit: Permit,
 }
 
-/// An answer that has been admitted.
+/// The events of the answers to a request, each with its answer's index. It ends after an error, or
+/// when every answer has finished.
+pub type Answers = Pin<Box<dyn Stream<Item = Result<(usize, Event), ApiError>>>>;
+
+/// Answers that have been admitted.
 pub struct Answering {
-    /// Its events.
-    pub events: Answer,
-    /// The tier it is served in.
+    /// Their events.
+    pub events: Answers,
+    /// The tier they are served in.
     pub tier: &'static str,
 }
 
-/// Admits a conversation, which is charged to its caller, and starts answering it.
+/// A request whose images are there and whose tokens are counted.
+pub struct Ready {
+    /// The prompt.
+    pub prompt: Arc<dyn Prompt>,
+    /// Its images.
+    pub images: Vec<Encoded>,
+    engine: Arc<dyn Engine>,
+    answers: usize,
+    sampling: SamplingParams,
+    tier: ServiceTier,
+    bytes: usize,
+    hold: Permit,
+    permit: Permit,
+}
+
+/// Fetches the images of a request and counts its tokens.
+///
+/// # Errors
+/// Images that are not there or not allowed, a prompt that does not fit, a model that is away.
+pub async fn prepare(
+    state: &AppState,
+    visit: &Visit,
+    model: &ServedModel,
+    asked: Asked,
+) -> Result<Ready, ApiError> {
+    let engine = model.engine()?;
+    check_sampling(&asked.sampling, engine.as_ref())?;
+    let images = fetch_images(state, visit, engine.as_ref(), asked.images).await?;
+    let mut hold = asked.hold;
+    let encoded = images.iter().map(Encoded::len).sum::<usize>();
+    if !hold.grow(encoded) {
+        state.metrics.refused_for_overload("memory");
+        return Err(ApiError::Overloaded);
+    }
+    let mut inquiry = asked.inquiry;
+    fill_in_sizes(&mut inquiry, &images);
+    let prompt: Arc<dyn Prompt> = engine.prepare(inquiry).await?.into();
+    let tokens = prompt.tokens();
+    visit.record.note(|fields| {
+        fields.prompt_tokens = Some(tokens.total);
+        fields.image_tokens = Some(tokens.image);
+    });
+    Ok(Ready {
+        prompt,
+        images,
+        engine,
+        answers: asked.answers,
+        sampling: asked.sampling,
+        tier: asked.tier,
+        bytes: asked.bytes + encoded,
+        hold,
+        permit: asked.permit,
+    })
+}
+
+fn check_sampling(sampling: &SamplingParams, engine: &dyn Engine) -> Result<(), EngineError> {
+    let vocabulary = engine.info().vocabulary;
+    match sampling.logit_bias.iter().find(|(id, _)| *id as usize >= vocabulary) {
+        None => Ok(()),
+        Some((id, _)) => Err(EngineError::Refused {
+            param: "logit_bias",
+            code: "invalid_value",
+            message: format!(
+                "Invalid value for 'logit_bias': this model has no token {id}; its ids are below {vocabulary}."
+            ),
+        }),
+    }
+}
+
+fn fill_in_sizes(inquiry: &mut Inquiry, images: &[Encoded]) {
+    let mut sizes = images.iter().map(|image| image.target);
+    if let Input::Chat(turns) = &mut inquiry.input {
+        let parts = turns.iter_mut().flat_map(|turn| &mut turn.parts);
+        for part in parts {
+            if let Part::Image(size) = part
+                && let Some(target) = sizes.next()
+            {
+                *size = target;
+            }
+        }
+    }
+}
+
+/// Charges a request to its caller, and starts answering it.
 ///
 /// # Errors
 /// Everything that can be told before the request waits for its turn.
 pub async fn answer(
     state: Data<AppState>,
     visit: &Visit,
-    engine: Arc<dyn Engine>,
-    permit: Permit,
-    conversation: Conversation,
+    model: &ServedModel,
+    ready: Ready,
 ) -> Result<Answering, ApiError> {
-    let images = fetch_images(&state, visit, engine.as_ref(), &conversation.messages).await?;
-    let mut body = conversation.hold;
-    let encoded = images.iter().map(Encoded::len).sum::<usize>();
-    if !body.grow(encoded) {
-        state.metrics.refused_for_overload("memory");
-        return Err(ApiError::Overloaded);
-    }
-    let turns = turns(conversation.messages, &images);
-    let prompt = engine.prepare(turns).await?;
-
-    let tokens = prompt.tokens();
-    let room = engine.info().context_length - tokens.total;
-    let wanted = conversation.sampling.max_tokens.unwrap_or(ASSUMED_ANSWER);
-    let expected = (tokens.total + wanted.min(room)) as u64;
+    let tokens = ready.prompt.tokens();
+    let info = ready.engine.info();
+    let room = info.context_length - tokens.total;
+    let wanted = ready.sampling.max_tokens.unwrap_or(ASSUMED_ANSWER);
+    let expected = (tokens.total + wanted.min(room) * ready.answers) as u64;
     let pixels = |image: &Encoded| u64::from(image.target.0) * u64::from(image.target.1);
     let cost = Cost {
         tokens: expected,
-        pixels: images.iter().map(pixels).sum(),
+        pixels: ready.images.iter().map(pixels).sum(),
     };
-    let model = &state.config.model.name;
-    let reservation = visit.entry.reserve(model, cost).await?;
-    visit.record.note(|fields| {
-        fields.prompt_tokens = Some(tokens.total);
-        fields.image_tokens = Some(tokens.image);
-    });
-
-    let (class, tier) = visit.class(conversation.tier);
+    let reservation = visit.entry.reserve(&model.config.name, cost).await?;
+    let (class, tier) = visit.class(ready.tier);
     let waiting = Waiting {
-        body,
-        bytes: conversation.bytes + encoded,
+        width: ready.engine.width(),
+        ready,
         expected,
         class,
-        prompt,
-        images,
-        sampling: conversation.sampling,
+        queue: model.queue.clone(),
         reservation,
         session: visit.session.clone(),
         entry: visit.entry.clone(),
         record: visit.record.clone(),
-        permit,
     };
-    let width = engine.width();
-    let events = stream::once(waiting.start(state, width)).try_flatten();
+    let events = stream::once(waiting.start(state)).try_flatten();
     Ok(Answering {
         events: Box::pin(events),
         tier,
@@ -158,82 +233,144 @@ pub async fn answer(
 
 /// A request that waits for its turn, with all that it holds.
 struct Waiting {
-    body: Permit,
-    bytes: usize,
+    ready: Ready,
+    width: usize,
     expected: u64,
     class: u8,
-    prompt: Box<dyn Prompt>,
-    images: Vec<Encoded>,
-    sampling: SamplingParams,
+    queue: Arc<Queue>,
     reservation: Reservation,
     session: Session,
     entry: Arc<Entry>,
     record: Arc<Record>,
-    permit: Permit,
 }
 
 impl Waiting {
-    async fn start(self, state: Data<AppState>, width: usize) -> Result<Answer, ApiError> {
+    async fn start(self, state: Data<AppState>) -> Result<Answers, ApiError> {
         let mut session = self.session;
         let caller = session.caller.clone();
+        let ready = self.ready;
         let ticket = Ticket {
             caller: caller.root(),
             class: self.class,
-            bytes: self.bytes,
+            bytes: ready.bytes,
             cost: self.expected,
-            width,
+            width: self.width,
         };
         let since = Instant::now();
         let slot = tokio::select! {
-            slot = state.queue.enter(ticket) => {
+            slot = self.queue.enter(ticket) => {
                 slot.inspect_err(|_| state.metrics.refused_for_overload("queue"))?
             }
             () = session.revoked() => return Err(AuthError::Invalid("revoked").into()),
         };
-        let (record, entry) = (self.record, self.entry);
+        let record = self.record;
         record.note(|fields| fields.queue_ms = Some(millis(since.elapsed())));
-        let decoded = state.media.decode(self.images).await?;
-        drop(self.body);
-        let (reservation, note) = (self.reservation, record.clone());
-        let hold = (decoded.hold, entry);
-        let on_end = Box::new(move |usage: TokenUsage| {
-            let worked = (usage.prompt + usage.completion) as u64;
-            reservation.settle(worked);
-            slot.worked(worked);
-            note.note(|fields| fields.completion_tokens = Some(usage.completion));
-            drop(hold);
+        let decoded = state.media.decode(ready.images).await?;
+        drop(ready.hold);
+        let work = Arc::new(Work {
+            used: Mutex::new(None),
+            account: Some((self.reservation, slot)),
+            record: record.clone(),
+            _held: (decoded.hold, self.entry),
         });
-        let job = Job {
-            images: decoded.images,
-            sampling: self.sampling,
-            on_end,
-        };
-        let events = self.prompt.generate(job).await?;
-        let permit = self.permit;
-        let mut silent = true;
-        let events = events.map(move |event| {
-            let _held = &permit;
-            match &event {
-                Ok(Event::Delta(_)) if silent => {
-                    silent = false;
-                    record.note(|fields| fields.first_token_ms = Some(record.elapsed_ms()));
-                }
-                Ok(Event::Finished { reason, .. }) => {
-                    record.note(|fields| fields.finish_reason = Some(reason.word()));
-                }
-                Ok(Event::Delta(_)) | Err(_) => {}
-            }
-            event.map_err(ApiError::from)
+        let images = Arc::new(decoded.images);
+        let prompt = ready.prompt;
+        let jobs = jobs(ready.sampling, ready.answers, &images, &work);
+        drop((images, work));
+        let answers = jobs.enumerate().map(move |(index, job)| {
+            let prompt = prompt.clone();
+            let events = async move { prompt.generate(job).await };
+            Box::pin(stream::once(events).try_flatten().map_ok(move |event| (index, event)))
         });
+        let events: Pin<Box<dyn Stream<Item = Result<(usize, Event), EngineError>>>> =
+            if ready.answers == 1 {
+                Box::pin(stream::iter(answers).flatten())
+            } else {
+                // As many at once as the engine computes at once: more would take the turns of others.
+                Box::pin(stream::iter(answers).flatten_unordered(self.width.min(ready.answers)))
+            };
+        let events = noted(events, ready.permit, record);
         Ok(Box::pin(until_revoked(events, session)))
     }
 }
 
+/// The jobs of a request, each made when it is begun.
+fn jobs(
+    sampling: SamplingParams,
+    answers: usize,
+    images: &Arc<Vec<RgbImage>>,
+    work: &Arc<Work>,
+) -> impl Iterator<Item = Job> + use<> {
+    let (images, work) = (images.clone(), work.clone());
+    (0..answers as u64).map(move |index| {
+        let work = work.clone();
+        let mut sampling = sampling.clone();
+        sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(index));
+        Job {
+            images: images.clone(),
+            sampling,
+            on_end: Box::new(move |usage| work.add(usage)),
+        }
+    })
+}
+
+/// What a request holds while the engine works on it, and what that has cost.
+struct Work {
+    used: Mutex<Option<TokenUsage>>,
+    account: Option<(Reservation, Slot)>,
+    record: Arc<Record>,
+    _held: (DecodedPermit, Arc<Entry>),
+}
+
+impl Work {
+    fn add(&self, usage: TokenUsage) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        *used = Some(used.map_or(usage, |before| before.and(usage)));
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let used = self.used.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Where the engine never had it, what was reserved is given back.
+        if let (Some(usage), Some((reservation, slot))) = (used.take(), self.account.take()) {
+            let worked = (usage.prompt + usage.completion) as u64;
+            reservation.settle(worked);
+            slot.worked(worked);
+            self.record
+                .note(|fields| fields.completion_tokens = Some(usage.completion));
+        }
+    }
+}
+
+/// The events, with what the audit line tells of them noted.
+fn noted(
+    events: impl Stream<Item = Result<(usize, Event), EngineError>> + 'static,
+    permit: Permit,
+    record: Arc<Record>,
+) -> impl Stream<Item = Result<(usize, Event), ApiError>> + 'static {
+    let mut silent = true;
+    events.map(move |event| {
+        let _held = &permit;
+        match &event {
+            Ok((_, Event::Finished { reason, .. })) => {
+                record.note(|fields| fields.finish_reason = Some(reason.word()));
+            }
+            Ok(_) if silent => {
+                silent = false;
+                record.note(|fields| fields.first_token_ms = Some(record.elapsed_ms()));
+            }
+            Ok(_) | Err(_) => {}
+        }
+        event.map_err(ApiError::from)
+    })
+}
+
 /// The events, until the credential is revoked: then an error.
 fn until_revoked(
-    events: impl Stream<Item = Result<Event, ApiError>> + 'static,
+    events: impl Stream<Item = Result<(usize, Event), ApiError>> + 'static,
     mut session: Session,
-) -> impl Stream<Item = Result<Event, ApiError>> {
+) -> impl Stream<Item = Result<(usize, Event), ApiError>> {
     let mut events = Box::pin(events);
     let mut revoked = Box::pin(async move { session.revoked().await });
     let mut over = false;
@@ -255,24 +392,28 @@ async fn fetch_images(
     state: &AppState,
     visit: &Visit,
     engine: &dyn Engine,
-    messages: &[message::Message],
+    urls: Vec<ImageUrl>,
 ) -> Result<Vec<Encoded>, ApiError> {
-    let parts = messages.iter().flat_map(|message| &message.parts);
-    let urls: Vec<ImageUrl> = parts
-        .filter_map(|part| match part {
-            message::Part::Image(image) => Some(image.clone()),
-            message::Part::Text(_) => None,
-        })
-        .collect();
+    let info = engine.info();
+    let Some(geometry) = info.geometry else {
+        return match urls.into_iter().next() {
+            None => Ok(Vec::new()),
+            Some(image) => Err(InvalidRequest::new(
+                "unsupported_value",
+                image.param,
+                "This model does not see images.",
+            )
+            .into()),
+        };
+    };
     let caller = &visit.session.caller;
     let ceiling = ImageCeiling {
         max_pixels: caller.min_right(|rights| rights.max_image_pixels),
         max_images: caller.min_right(|rights| rights.max_images),
     };
-    let info = engine.info();
     let images = state
         .media
-        .fetch(&caller.id, urls, info.geometry, ceiling)
+        .fetch(&caller.id, urls, geometry, ceiling)
         .await?;
     visit.record.note(|fields| {
         fields.images = images
@@ -285,7 +426,7 @@ async fn fetch_images(
             })
             .collect();
     });
-    let tokens = |image: &Encoded| info.geometry.tokens(image.target);
+    let tokens = |image: &Encoded| geometry.tokens(image.target);
     let tokens: usize = images.iter().map(tokens).sum();
     if tokens >= info.context_length {
         return Err(EngineError::ContextLengthExceeded {
@@ -298,28 +439,27 @@ async fn fetch_images(
     Ok(images)
 }
 
-fn turns(messages: Vec<message::Message>, images: &[Encoded]) -> Vec<Turn> {
-    let mut sizes = images.iter().map(|image| image.target);
-    let turns = messages.into_iter().map(|message| Turn {
-        role: message.role,
-        parts: message
-            .parts
-            .into_iter()
-            .filter_map(|part| match part {
-                message::Part::Text(text) => Some(Part::Text(text)),
-                // One was fetched for each, in order.
-                message::Part::Image(_) => sizes.next().map(Part::Image),
-            })
-            .collect(),
+/// The turns of messages as the engine takes them, and where their images are.
+pub fn turns(messages: Vec<message::Message>) -> (Vec<Turn>, Vec<ImageUrl>) {
+    let mut images = Vec::new();
+    let turns = messages.into_iter().map(|message| {
+        let parts = message.parts.into_iter().map(|part| match part {
+            message::Part::Text(text) => Part::Text(text),
+            message::Part::Image(image) => {
+                images.push(image);
+                Part::Image((0, 0))
+            }
+        });
+        Turn::new(message.role, parts.collect())
     });
-    turns.collect()
+    (turns.collect(), images)
 }
 
 /// Waits a moment for the first event, so that an early error is an error response.
 ///
 /// # Errors
 /// That error.
-pub async fn first_event(mut events: Answer) -> Result<Answer, ApiError> {
+pub async fn first_event(mut events: Answers) -> Result<Answers, ApiError> {
     match tokio::time::timeout(FIRST_EVENT, events.next()).await {
         Ok(Some(first)) => {
             let first = first?;
@@ -330,17 +470,68 @@ pub async fn first_event(mut events: Answer) -> Result<Answer, ApiError> {
     }
 }
 
-/// The whole answer.
-///
-/// # Errors
-/// Whatever breaks it off.
-pub async fn collect(mut events: Answer) -> Result<(String, FinishReason, TokenUsage), ApiError> {
-    let mut text = String::new();
-    while let Some(event) = events.next().await {
-        match event? {
-            Event::Delta(more) => text.push_str(&more),
-            Event::Finished { reason, usage } => return Ok((text, reason, usage)),
+/// A whole answer.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// What it says.
+    pub text: String,
+    /// What it thought before.
+    pub reasoning: String,
+    /// What it calls.
+    pub calls: Vec<ToolCall>,
+    /// The tokens of the text, where they were asked for.
+    pub tokens: Vec<TokenLogprob>,
+    /// Why it ended; `None` while it has not.
+    pub reason: Option<FinishReason>,
+}
+
+impl Collected {
+    /// Adds an event.
+    pub fn add(&mut self, event: Event) {
+        match event {
+            Event::Text { text, tokens } => {
+                self.text.push_str(&text);
+                self.tokens.extend(tokens);
+            }
+            Event::Reasoning(text) => self.reasoning.push_str(&text),
+            Event::Call { id, name, .. } => self.calls.push(ToolCall {
+                id,
+                name,
+                arguments: String::new(),
+            }),
+            Event::Arguments { index, text } => {
+                if let Some(call) = self.calls.get_mut(index) {
+                    call.arguments.push_str(&text);
+                }
+            }
+            Event::Finished { reason, .. } => self.reason = Some(reason),
         }
     }
-    Err(EngineError::Failed("the events broke off".into()).into())
+}
+
+/// The whole answers, and what they cost together.
+///
+/// # Errors
+/// Whatever breaks one off.
+pub async fn collect(
+    mut events: Answers,
+    answers: usize,
+) -> Result<(Vec<Collected>, TokenUsage), ApiError> {
+    let mut collected: Vec<Collected> = (0..answers).map(|_| Collected::default()).collect();
+    let mut total: Option<TokenUsage> = None;
+    while let Some(event) = events.next().await {
+        let (index, event) = event?;
+        if let Event::Finished { usage, .. } = &event {
+            total = Some(total.map_or(*usage, |before| before.and(*usage)));
+        }
+        if let Some(answer) = collected.get_mut(index) {
+            answer.add(event);
+        }
+    }
+    match total {
+        Some(total) if collected.iter().all(|answer| answer.reason.is_some()) => {
+            Ok((collected, total))
+        }
+        _ => Err(EngineError::Failed("the events broke off".into()).into()),
+    }
 }

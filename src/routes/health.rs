@@ -15,9 +15,9 @@ pub async fn health() -> HttpResponse {
 /// # Errors
 /// 503 with the reason.
 pub async fn ready(state: Data<AppState>) -> Result<HttpResponse, ApiError> {
-    let engine = state.engine();
-    state.metrics.ready.set(i64::from(engine.is_ok()));
-    engine?;
+    let ready = state.ready();
+    state.metrics.ready.set(i64::from(ready.is_ok()));
+    ready?;
     Ok(HttpResponse::Ok().json(serde_json::json!({
         "status": "ready",
         "model": state.config.model.name,
@@ -27,7 +27,7 @@ pub async fn ready(state: Data<AppState>) -> Result<HttpResponse, ApiError> {
 
 /// All metrics.
 pub async fn metrics(state: Data<AppState>) -> HttpResponse {
-    state.metrics.ready.set(i64::from(state.engine().is_ok()));
+    state.metrics.ready.set(i64::from(state.ready().is_ok()));
     HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
         .body(state.metrics.encode())

@@ -20,7 +20,7 @@ pub async fn list(request: HttpRequest, state: Data<AppState>) -> Result<HttpRes
     let caller = Visit::of(&request)?.session.caller;
     let names = state.config.model_names();
     let data = names
-        .filter(|name| state.check_model(name, &caller).is_ok())
+        .filter(|name| state.model(name, &caller).is_ok())
         .map(|name| model(&state, name))
         .collect();
     Ok(HttpResponse::Ok().json(ModelList {
@@ -38,7 +38,7 @@ pub async fn retrieve(
     state: Data<AppState>,
     name: Path<String>,
 ) -> Result<HttpResponse, ApiError> {
-    state.check_model(&name, &Visit::of(&request)?.session.caller)?;
+    state.model(&name, &Visit::of(&request)?.session.caller)?;
     Ok(HttpResponse::Ok().json(model(&state, &name)))
 }
 

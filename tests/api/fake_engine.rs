@@ -9,8 +9,9 @@ use futures::{StreamExt, stream};
 use image::RgbImage;
 use porthole::{
     engine::{
-        Engine, EngineError, Event, EventStream, FinishReason, Health, Job, ModelInfo, OnEnd, Part,
-        Prompt, PromptTokens, SamplingParams, TokenUsage, Turn,
+        Engine, EngineError, Event, EventStream, FinishReason, Health, Input, Inquiry, Job,
+        ModelInfo, OnEnd, Part, Prompt, PromptTokens, Reasoning, Role, SamplingParams, TokenUsage,
+        Turn,
     },
     media::budget::ImageGeometry,
     state::EngineState,
@@ -39,9 +40,12 @@ impl FakeEngine {
         };
         Arc::new(Self {
             info: ModelInfo {
-                geometry,
+                geometry: Some(geometry),
                 context_length: 4096,
+                vocabulary: 1000,
                 fingerprint: "fp_fake".into(),
+                tools: true,
+                reasoning: Reasoning::Optional,
             },
             health: watch::Sender::new(Health::Up),
             asked: Arc::default(),
@@ -65,12 +69,13 @@ pub fn fake_server() -> (TestServer, Arc<FakeEngine>) {
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub turns: Vec<Turn>,
+    pub inquiry: Inquiry,
     pub images: Vec<RgbImage>,
     pub sampling: SamplingParams,
 }
 
 struct FakePrompt {
-    turns: Vec<Turn>,
+    inquiry: Inquiry,
     asked: Arc<Mutex<Vec<Asked>>>,
     running: Arc<AtomicUsize>,
 }
@@ -80,6 +85,17 @@ pub const PROMPT: PromptTokens = PromptTokens {
     total: 10,
     image: 4,
 };
+
+fn turns(inquiry: &Inquiry) -> Vec<Turn> {
+    match &inquiry.input {
+        Input::Chat(turns) => turns.clone(),
+        Input::Text(text) => vec![Turn::new(Role::User, vec![Part::Text(text.clone())])],
+        Input::Tokens(ids) => {
+            let text = ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+            vec![Turn::new(Role::User, vec![Part::Text(text)])]
+        }
+    }
+}
 
 fn last_text(turns: &[Turn]) -> String {
     let parts = &turns.last().unwrap().parts;
@@ -93,8 +109,8 @@ fn last_text(turns: &[Turn]) -> String {
 #[async_trait::async_trait]
 impl Engine for FakeEngine {
     /// "refuse" is an early error.
-    async fn prepare(&self, turns: Vec<Turn>) -> Result<Box<dyn Prompt>, EngineError> {
-        if last_text(&turns) == "refuse" {
+    async fn prepare(&self, inquiry: Inquiry) -> Result<Box<dyn Prompt>, EngineError> {
+        if last_text(&turns(&inquiry)) == "refuse" {
             return Err(EngineError::ContextLengthExceeded {
                 prompt: 5000,
                 context: 4096,
@@ -102,7 +118,7 @@ impl Engine for FakeEngine {
             });
         }
         Ok(Box::new(FakePrompt {
-            turns,
+            inquiry,
             asked: self.asked.clone(),
             running: self.running.clone(),
         }))
@@ -136,6 +152,7 @@ impl Drop for Running {
                 prompt: PROMPT.total,
                 image: PROMPT.image,
                 completion: self.said,
+                reasoning: 0,
             });
         }
     }
@@ -147,33 +164,44 @@ impl Prompt for FakePrompt {
         PROMPT
     }
 
+    fn ids(&self) -> Vec<u32> {
+        (0..u32::try_from(PROMPT.total).unwrap()).collect()
+    }
+
+    fn count(&self, text: &str) -> usize {
+        text.split(' ').count()
+    }
+
     /// "fail" is an error after the first word, "hang" says one word and no more, "mute" says
     /// nothing at all, "endless" talks for ever; all else is echoed word by word.
-    async fn generate(self: Box<Self>, job: Job) -> Result<EventStream, EngineError> {
-        let text = last_text(&self.turns);
+    async fn generate(&self, job: Job) -> Result<EventStream, EngineError> {
+        let turns = turns(&self.inquiry);
+        let text = last_text(&turns);
         self.asked.lock().unwrap().push(Asked {
-            turns: self.turns,
-            images: job.images,
+            turns,
+            inquiry: self.inquiry.clone(),
+            images: job.images.to_vec(),
             sampling: job.sampling,
         });
         let usage = TokenUsage {
             prompt: PROMPT.total,
             image: PROMPT.image,
             completion: text.split(' ').count() + 1,
+            reasoning: 0,
         };
         let words: Vec<_> = text
             .split_inclusive(' ')
-            .map(|word| Ok(Event::Delta(word.to_string())))
+            .map(|word| Ok(Event::text(word)))
             .collect();
         let failed = || Err(EngineError::Failed("secret inside".into()));
-        let one = || Ok(Event::Delta("one ".into()));
+        let one = || Ok(Event::text("one "));
         let events: EventStream = match text.as_str() {
             "fail at once" => Box::pin(stream::iter([failed()])),
             "fail" => Box::pin(stream::iter([one(), failed()])),
             "hang" => Box::pin(stream::iter([one()]).chain(stream::pending())),
             "mute" => Box::pin(stream::pending()),
             "endless" => Box::pin(stream::repeat_with(move || {
-                Ok(Event::Delta("word ".repeat(200)))
+                Ok(Event::text("word ".repeat(200)))
             })),
             _ => {
                 let end = Event::Finished {
@@ -185,7 +213,7 @@ impl Prompt for FakePrompt {
         };
         self.running.fetch_add(1, Ordering::SeqCst);
         let mut running = Running {
-            running: self.running,
+            running: self.running.clone(),
             said: 0,
             on_end: Some(job.on_end),
         };
@@ -194,7 +222,7 @@ impl Prompt for FakePrompt {
             let running = &mut running;
             running.said = match &event {
                 Ok(Event::Finished { usage, .. }) => usage.completion,
-                Ok(Event::Delta(_)) | Err(_) => running.said + 1,
+                Ok(_) | Err(_) => running.said + 1,
             };
             event
         })))

@@ -57,7 +57,7 @@ pub fn build(config: Config) -> Result<Application, StartError> {
     let metrics = Arc::new(Metrics::default());
     Application::build(Parts {
         config,
-        engine: watch::channel(EngineState::Loading).1,
+        engines: vec![watch::channel(EngineState::Loading).1],
         audit: AuditLog::off(metrics.clone()),
         metrics,
     })
@@ -75,7 +75,7 @@ pub fn start_auditing(
         actix_web::rt::System::new().block_on(async move {
             let parts = Parts {
                 config,
-                engine: receiver,
+                engines: vec![receiver],
                 metrics,
                 audit,
             };
