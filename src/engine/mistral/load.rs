@@ -8,21 +8,35 @@ use std::{
 };
 
 use mistralrs::{
-    AutoDeviceMapParams, DefaultSchedulerMethod, DeviceMapSetting, ModelDType,
-    ModelGenerationDefaults, SchedulerConfig, TokenSource, best_device,
+    AutoDeviceMapParams, DefaultSchedulerMethod, DeviceMapSetting, ModelDType, ModelGenerationDefaults, SchedulerConfig, TokenSource,
+    best_device,
     core::{
-        IsqOrganization, MistralRs, MistralRsBuilder, MultimodalLoaderBuilder,
+        GGUFLoaderBuilder, GGUFSpecificConfig, IsqOrganization, Loader, MistralRs, MistralRsBuilder, MultimodalLoaderBuilder,
         MultimodalSpecificConfig, Pipeline,
     },
     parse_isq_value,
 };
+use tokenizers::Tokenizer;
 use tokio::sync::Mutex;
 
+use super::{
+    grammar::{CallTokens, Grammars},
+    template::{ChatTemplate, PASS_THROUGH},
+};
 use crate::{
     config::{Device, Dtype, ModelConfig},
-    engine::{ModelInfo, neutralize::Neutralizer},
+    engine::{ModelInfo, Reasoning, neutralize::Neutralizer},
     media::budget::ImageGeometry,
 };
+
+/// What closes a turn in the templates of the models that are served.
+const TURN_ENDS: [&str; 5] = [
+    "<|im_end|>",
+    "<end_of_turn>",
+    "<end_of_utterance>",
+    "<|end|>",
+    "<|eot_id|>",
+];
 
 /// Names that the engine's image processors give a meaning of their own, beside the tokenizer's.
 const ENGINE_PLACEHOLDERS: [&str; 5] = [
@@ -39,34 +53,13 @@ pub(super) struct Loaded {
     pub(super) info: ModelInfo,
     pub(super) defaults: Option<ModelGenerationDefaults>,
     pub(super) neutralizer: Neutralizer,
-    pub(super) tokenizer: TokenCounter,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    pub(super) template: Option<ChatTemplate>,
+    pub(super) grammars: Grammars,
+    pub(super) calls: Option<CallTokens>,
+    pub(super) thoughts: Option<(u32, u32)>,
+    pub(super) ends: Arc<[u32]>,
     pub(super) on_cpu: bool,
-}
-
-/// Counts tokens of plain text without asking the engine.
-pub(super) struct TokenCounter(Box<dyn Fn(&str) -> usize + Send + Sync>);
-
-impl TokenCounter {
-    /// Tokens of the texts, counted until there are clearly more than `enough`. A piece at a time,
-    /// since a tokenizer takes far longer on megabytes without a break.
-    pub(super) fn at_least<'a>(
-        &self,
-        texts: impl Iterator<Item = &'a str>,
-        enough: usize,
-    ) -> usize {
-        const PIECE: usize = 16 << 10;
-        let mut tokens = 0;
-        for mut text in texts {
-            while !text.is_empty() && tokens < enough.saturating_mul(2) {
-                let end = text.floor_char_boundary(PIECE.min(text.len()));
-                let (piece, rest) = text.split_at(end);
-                // A cut can make two tokens of one.
-                tokens += (self.0)(piece).saturating_sub(1);
-                text = rest;
-            }
-        }
-        tokens
-    }
 }
 
 /// Loads the model on a thread of its own.
@@ -75,46 +68,79 @@ pub(super) async fn load(config: &ModelConfig) -> Result<Loaded, String> {
     let (pipeline, on_cpu) = tokio::task::spawn_blocking(move || load_pipeline(&blocking))
         .await
         .map_err(|e| format!("loading the model panicked: {e}"))??;
+    let files = files(&config.id)?;
+    let locked = pipeline.lock().await;
+    let tokenizer = locked.tokenizer().ok_or("the model has no tokenizer")?;
+    let metadata = locked.get_metadata();
+    let defaults = locked.generation_defaults();
+    let template = read_template(files.folder(), &*locked)?;
+    drop(locked);
 
-    let (tokenizer, max_seq_len, defaults) = {
-        let pipeline = pipeline.lock().await;
-        let tokenizer = pipeline.tokenizer().ok_or("the model has no tokenizer")?;
-        if !pipeline
-            .get_chat_template()
-            .as_ref()
-            .is_some_and(|template| template.has_chat_template())
-        {
-            return Err("the model has no chat template".into());
-        }
-        (
-            tokenizer,
-            pipeline.get_metadata().max_seq_len,
-            pipeline.generation_defaults(),
-        )
+    let vocabulary = tokenizer.get_vocab_size(true);
+    let has = |text: &str| template.as_ref().is_some_and(|template| template.mentions(text));
+    let pair = |open: &str, close: &str| {
+        Some((tokenizer.token_to_id(open)?, tokenizer.token_to_id(close)?))
     };
-    let special: Vec<String> = tokenizer
-        .get_added_tokens_decoder()
-        .into_values()
-        .filter(|token| token.special)
-        .map(|token| token.content)
-        .chain(ENGINE_PLACEHOLDERS.map(String::from))
-        .collect();
-    let neutralizer = Neutralizer::new(special).map_err(|e| e.to_string())?;
-    let folder = model_folder(&config.id).ok_or_else(|| {
-        format!(
-            "the files of {} are not where they were loaded from",
-            config.id
-        )
-    })?;
+    let calls = pair("<tool_call>", "</tool_call>").filter(|_| has("<tool_call>"));
+    let calls = calls.map(|(open, close)| CallTokens { open, close });
+    let thoughts = pair("<think>", "</think>").filter(|_| has("<think>") || has("</think>"));
+    let reasoning = match thoughts {
+        None => Reasoning::Never,
+        Some(_) if has("enable_thinking") => Reasoning::Optional,
+        Some(_) => Reasoning::Always,
+    };
+    let tokens = metadata.tok_env().ok_or("the model has no token table")?;
+    let grammars = Grammars::new(&tokens, calls)?;
     let context_length = match config.context_length {
-        0 => max_seq_len,
-        wanted => wanted.min(max_seq_len),
+        0 => metadata.max_seq_len,
+        wanted => wanted.min(metadata.max_seq_len),
     };
     let info = ModelInfo {
-        geometry: read_geometry(&folder)?,
+        geometry: files.geometry()?,
         context_length,
-        fingerprint: fingerprint(config, &folder),
+        vocabulary,
+        fingerprint: fingerprint(config, files.folder()),
+        tools: calls.is_some(),
+        reasoning,
     };
+    Ok(Loaded {
+        runner: start(pipeline, config).await?,
+        info,
+        defaults,
+        neutralizer: neutralizer(&tokenizer)?,
+        ends: ends(&metadata.eos_tok, &tokenizer, &has),
+        tokenizer,
+        template,
+        grammars,
+        calls,
+        thoughts,
+        on_cpu,
+    })
+}
+
+fn neutralizer(tokenizer: &Tokenizer) -> Result<Neutralizer, String> {
+    let special = tokenizer
+        .get_added_tokens_decoder()
+        .into_values()
+        // Also those that are shown, such as <tool_call> and <think>: the model obeys them.
+        .filter(|token| token.special || token.content.starts_with('<'))
+        .map(|token| token.content)
+        .chain(ENGINE_PLACEHOLDERS.map(String::from));
+    Neutralizer::new(special).map_err(|e| e.to_string())
+}
+
+/// The engine's own tokens that end an answer, and those that close a turn in the chat template
+/// (the engine looks for these in its template, which is ours and empty of them).
+fn ends(known: &[u32], tokenizer: &Tokenizer, has: &dyn Fn(&str) -> bool) -> Arc<[u32]> {
+    let closing = TURN_ENDS.iter().filter(|text| has(text));
+    let closing = closing.filter_map(|text| tokenizer.token_to_id(text));
+    let mut ends: Vec<u32> = known.iter().copied().chain(closing).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    ends.into()
+}
+
+async fn start(pipeline: LoadedPipeline, config: &ModelConfig) -> Result<Arc<MistralRs>, String> {
     let scheduler = SchedulerConfig::DefaultScheduler {
         method: DefaultSchedulerMethod::Fixed(
             config
@@ -125,24 +151,64 @@ pub(super) async fn load(config: &ModelConfig) -> Result<Loaded, String> {
         ),
     };
     // Its prefix cache mixes concurrent sequences.
-    let runner = MistralRsBuilder::new(pipeline, scheduler, false, None)
+    Ok(MistralRsBuilder::new(pipeline, scheduler, false, None)
         .with_no_prefix_cache(true)
         .with_prefix_cache_n(0)
         .build()
-        .await;
-    let count = move |text: &str| {
-        tokenizer
-            .encode_fast(text, false)
-            .map_or(0, |encoding| encoding.len())
+        .await)
+}
+
+/// Where a model's files are.
+enum Files {
+    /// A folder as the hub has it, of a model that sees images.
+    Folder(PathBuf),
+    /// One GGUF file, in this folder, of a model that reads text.
+    Gguf(PathBuf),
+}
+
+impl Files {
+    fn folder(&self) -> &Path {
+        match self {
+            Self::Folder(folder) | Self::Gguf(folder) => folder,
+        }
+    }
+
+    fn geometry(&self) -> Result<Option<ImageGeometry>, String> {
+        match self {
+            Self::Folder(folder) => read_geometry(folder).map(Some),
+            Self::Gguf(_) => Ok(None),
+        }
+    }
+}
+
+fn files(id: &str) -> Result<Files, String> {
+    let path = Path::new(id);
+    if is_gguf(path) {
+        let folder = path.parent().unwrap_or(Path::new(".")).to_path_buf();
+        return Ok(Files::Gguf(folder));
+    }
+    model_folder(id)
+        .map(Files::Folder)
+        .ok_or_else(|| format!("the files of {id} are not where they were loaded from"))
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "gguf")
+}
+
+fn read_template(folder: &Path, pipeline: &dyn Pipeline) -> Result<Option<ChatTemplate>, String> {
+    let engine = pipeline.get_chat_template();
+    let of_engine = || {
+        let template = engine.as_ref()?.chat_template.as_ref()?;
+        template.0.as_ref().left().cloned()
     };
-    Ok(Loaded {
-        runner,
-        info,
-        defaults,
-        neutralizer,
-        tokenizer: TokenCounter(Box::new(count)),
-        on_cpu,
-    })
+    let source = ChatTemplate::source(folder).or_else(of_engine);
+    let token = |token: Option<String>| token.unwrap_or_default();
+    let bos = token(engine.as_ref().and_then(|template| template.bos_tok()));
+    let eos = token(engine.as_ref().and_then(|template| template.eos_tok()));
+    source
+        .map(|source| ChatTemplate::new(&source, bos, eos))
+        .transpose()
 }
 
 type LoadedPipeline = Arc<Mutex<dyn Pipeline + Send + Sync>>;
@@ -166,20 +232,7 @@ fn load_pipeline(config: &ModelConfig) -> Result<(LoadedPipeline, bool), String>
             parse_isq_value(name, Some(&device)).map_err(|e| format!("model.quantization: {e}"))?,
         ),
     };
-    let specific = MultimodalSpecificConfig {
-        topology: None,
-        write_uqff: None,
-        from_uqff: None,
-        max_edge: None,
-        imatrix: None,
-        calibration_file: None,
-        hf_cache_path: None,
-        matformer_config_path: None,
-        matformer_slice_name: None,
-        organization: IsqOrganization::Default,
-    };
-    let loader = MultimodalLoaderBuilder::new(specific, None, None, Some(config.id.clone()), None)
-        .build(None);
+    let loader = loader(&config.id)?;
     let pipeline = loader
         .load_model_from_hf(
             None,
@@ -193,6 +246,41 @@ fn load_pipeline(config: &ModelConfig) -> Result<(LoadedPipeline, bool), String>
         )
         .map_err(|e| format!("{e:#}"))?;
     Ok((pipeline, device.is_cpu()))
+}
+
+fn loader(id: &str) -> Result<Box<dyn Loader>, String> {
+    let path = Path::new(id);
+    if is_gguf(path) {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let file = path.file_name().unwrap_or_default();
+        let builder = GGUFLoaderBuilder::new(
+            None,
+            None,
+            folder.to_string_lossy().into_owned(),
+            vec![file.to_string_lossy().into_owned()],
+            GGUFSpecificConfig { topology: None },
+            false,
+            None,
+        );
+        return Ok(builder.build());
+    }
+    let specific = MultimodalSpecificConfig {
+        topology: None,
+        write_uqff: None,
+        from_uqff: None,
+        max_edge: None,
+        imatrix: None,
+        calibration_file: None,
+        hf_cache_path: None,
+        matformer_config_path: None,
+        matformer_slice_name: None,
+        organization: IsqOrganization::Default,
+    };
+    // The engine reads it while it loads, also when it is loaded anew.
+    let template = std::env::temp_dir().join(format!("porthole-{}.jinja", std::process::id()));
+    std::fs::write(&template, PASS_THROUGH).map_err(|e| format!("{}: {e}", template.display()))?;
+    let template = Some(template.to_string_lossy().into_owned());
+    Ok(MultimodalLoaderBuilder::new(specific, None, None, Some(id.to_string()), template).build(None))
 }
 
 /// The folder of a model: itself, or the snapshot that the hub's cache holds of it.

@@ -5,28 +5,34 @@
 //! word, so each has a forwarder that notices (`sequence.rs`) and a supervisor that brings the
 //! engine back (`supervisor.rs`); it awaits every reader, so the forwarder drains it at once.
 
+mod chooser;
+mod grammar;
 mod load;
+mod prepare;
+mod reader;
+mod sampling;
 mod self_check;
 mod sequence;
 mod supervisor;
+mod template;
 
 use std::sync::{
     Arc, RwLock,
     atomic::{AtomicBool, Ordering},
 };
 
-use either::Either;
-use mistralrs::{
-    ModelGenerationDefaults, Request,
-    core::{MistralRs, TokenizationRequest},
-};
+use mistralrs::{ModelGenerationDefaults, Request, core::MistralRs};
+use tokenizers::Tokenizer;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Engine, EngineError, EventStream, Health, Job, ModelInfo, Prompt, PromptTokens, Turn, convert,
-    lane::Lane, neutralize::Neutralizer,
+    Engine, EngineError, EventStream, Health, Inquiry, Job, ModelInfo, Prompt, PromptTokens,
+    convert, lane::Lane, neutralize::Neutralizer,
 };
 use crate::{config::ModelConfig, metrics::Metrics};
+use grammar::{CallTokens, Grammars};
+use prepare::Prepared;
+use template::ChatTemplate;
 
 /// A model loaded into mistral.rs.
 pub struct MistralEngine {
@@ -44,7 +50,14 @@ struct Shared {
     info: ModelInfo,
     defaults: Option<ModelGenerationDefaults>,
     neutralizer: Neutralizer,
-    tokenizer: load::TokenCounter,
+    tokenizer: Arc<Tokenizer>,
+    template: Option<ChatTemplate>,
+    grammars: Grammars,
+    calls: Option<CallTokens>,
+    /// What opens and closes a thought.
+    thoughts: Option<(u32, u32)>,
+    /// Tokens that end an answer.
+    ends: Arc<[u32]>,
     /// Secret of this process in every image's mark.
     salt: u64,
     /// See [`MistralEngine::panic_at_next_token`].
@@ -68,6 +81,11 @@ impl MistralEngine {
             defaults: loaded.defaults,
             neutralizer: loaded.neutralizer,
             tokenizer: loaded.tokenizer,
+            template: loaded.template,
+            grammars: loaded.grammars,
+            calls: loaded.calls,
+            thoughts: loaded.thoughts,
+            ends: loaded.ends,
             salt: uuid::Uuid::new_v4().as_u64_pair().0,
             fault: Arc::new(AtomicBool::new(false)),
             config,
@@ -92,33 +110,12 @@ impl MistralEngine {
 
 #[async_trait::async_trait]
 impl Engine for MistralEngine {
-    async fn prepare(&self, turns: Vec<Turn>) -> Result<Box<dyn Prompt>, EngineError> {
+    async fn prepare(&self, inquiry: Inquiry) -> Result<Box<dyn Prompt>, EngineError> {
         let shared = self.shared.clone();
-        // Megabytes of text may have to be searched.
-        let prompt = tokio::task::spawn_blocking(move || {
-            let prompt = convert::prompt(turns, &shared.neutralizer);
-            shared.refuse_hopeless(&prompt).map(|()| prompt)
-        })
-        .await
-        .map_err(|e| EngineError::Failed(e.to_string()))??;
-
-        let info = &self.shared.info;
-        let of_image = |size: &(u32, u32)| info.geometry.tokens(*size);
-        let image: usize = prompt.cohort.iter().map(of_image).sum();
-        let counted = self.shared.count_tokens(&prompt).await?;
-        let total = counted + image - prompt.cohort.len();
-        if total >= info.context_length {
-            return Err(EngineError::ContextLengthExceeded {
-                prompt: total,
-                context: info.context_length,
-                at_least: false,
-            });
-        }
-        Ok(Box::new(Prepared {
-            shared: self.shared.clone(),
-            prompt,
-            tokens: PromptTokens { total, image },
-        }))
+        // Megabytes of text may have to be searched, and schemas to be compiled.
+        let prepared = tokio::task::spawn_blocking(move || Prepared::new(&shared, inquiry)).await;
+        let prepared = prepared.map_err(|e| EngineError::Failed(e.to_string()))??;
+        Ok(Box::new(prepared))
     }
 
     fn info(&self) -> &ModelInfo {
@@ -134,45 +131,33 @@ impl Engine for MistralEngine {
     }
 }
 
-/// A conversation as the engine takes it.
-struct Prepared {
-    shared: Arc<Shared>,
-    prompt: convert::Prompt,
-    tokens: PromptTokens,
-}
-
 #[async_trait::async_trait]
 impl Prompt for Prepared {
     fn tokens(&self) -> PromptTokens {
         self.tokens
     }
 
-    async fn generate(self: Box<Self>, job: Job) -> Result<EventStream, EngineError> {
-        let Self {
-            shared,
-            prompt,
-            tokens,
-        } = *self;
-        let (images, salt) = (job.images, shared.salt);
-        let images = if images.is_empty() {
+    fn ids(&self) -> Vec<u32> {
+        self.ids.clone()
+    }
+
+    fn count(&self, text: &str) -> usize {
+        let encoded = self.shared.tokenizer.encode_fast(text, false);
+        encoded.map_or(0, |encoding| encoding.len())
+    }
+
+    async fn generate(&self, job: Job) -> Result<EventStream, EngineError> {
+        let (shared, salt) = (self.shared.clone(), self.shared.salt);
+        let images = if job.images.is_empty() {
             Vec::new()
         } else {
+            let pixels = job.images.clone();
             // Megabytes of pixels have to be copied.
-            tokio::task::spawn_blocking(move || convert::images(&images, salt))
+            tokio::task::spawn_blocking(move || convert::images(&pixels, salt))
                 .await
                 .map_err(|e| EngineError::Failed(e.to_string()))?
         };
-        let room = shared.info.context_length - tokens.total;
-        let max_tokens = job.sampling.max_tokens.unwrap_or(room).min(room);
-        let sequence = sequence::Job {
-            params: convert::sampling(&job.sampling, shared.defaults.as_ref(), max_tokens),
-            stop: job.sampling.stop,
-            prompt,
-            images,
-            prompt_tokens: tokens.total,
-            image_tokens: tokens.image,
-            max_tokens,
-        };
+        let sequence = sequence::Job::new(self, &job, images);
         // As deep as the answer is long: the engine never waits for a slow reader, and what a
         // reader can make it hold is bounded by max_tokens.
         let (events, mut stream) = mpsc::unbounded_channel();
@@ -189,62 +174,6 @@ impl Shared {
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .clone()
-    }
-
-    /// Refuses text so long that counting it exactly, which the engine does on its own thread,
-    /// would keep the others waiting.
-    fn refuse_hopeless(&self, prompt: &convert::Prompt) -> Result<(), EngineError> {
-        let context = self.info.context_length;
-        // A token stands for at least one byte.
-        if prompt.text_bytes <= context {
-            return Ok(());
-        }
-        let texts = prompt
-            .messages
-            .iter()
-            .flat_map(|message| match &message["content"] {
-                Either::Left(_) => &[][..],
-                Either::Right(parts) => parts,
-            });
-        let texts = texts.filter_map(|part| part.get("text").and_then(serde_json::Value::as_str));
-        let tokens = self.tokenizer.at_least(texts, context);
-        if tokens >= context {
-            return Err(EngineError::ContextLengthExceeded {
-                prompt: tokens,
-                context,
-                at_least: true,
-            });
-        }
-        Ok(())
-    }
-
-    /// Tokens of the prompt as the engine's own template and tokenizer make them, each image counted
-    /// as one.
-    async fn count_tokens(&self, prompt: &convert::Prompt) -> Result<usize, EngineError> {
-        let (response, mut answer) = mpsc::channel(1);
-        let request = Request::Tokenize(TokenizationRequest {
-            text: Either::Left(prompt.messages.clone()),
-            tools: None,
-            add_generation_prompt: true,
-            add_special_tokens: true,
-            enable_thinking: None,
-            reasoning_effort: None,
-            response,
-        });
-        let sender = self.sender()?;
-        // The engine panics when nobody waits for this answer, so a task waits whatever becomes of
-        // the client.
-        let waiting = tokio::spawn(async move {
-            sender.send(request).await.ok()?;
-            answer.recv().await
-        });
-        match waiting.await {
-            Ok(Some(Ok(tokens))) => Ok(tokens.len()),
-            Ok(Some(Err(e))) => Err(EngineError::InvalidInput(format!(
-                "the chat template refused the messages: {e}"
-            ))),
-            Ok(None) | Err(_) => Err(EngineError::Unavailable("the engine is away".into())),
-        }
     }
 
     fn sender(&self) -> Result<mpsc::Sender<Request>, EngineError> {

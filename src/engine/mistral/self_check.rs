@@ -78,11 +78,10 @@ struct Question {
 
 impl Question {
     fn new(parts: Vec<Part>, image: Option<RgbImage>) -> Self {
-        let turn = Turn {
-            role: Role::User,
-            parts,
-        };
-        Self { turn, image }
+        Self {
+            turn: Turn::new(Role::User, parts),
+            image,
+        }
     }
 
     async fn answer(&self, shared: &Arc<Shared>) -> Result<String, String> {
@@ -111,7 +110,9 @@ fn unequal_texts(count: usize) -> Vec<Question> {
 }
 
 fn images(shared: &Shared, count: usize) -> Vec<Question> {
-    let geometry = shared.info.geometry;
+    let Some(geometry) = shared.info.geometry else {
+        return Vec::new();
+    };
     let (width, height) = geometry.target(1, 1, geometry.min_pixels);
     (0..count)
         .map(|i| {

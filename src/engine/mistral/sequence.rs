@@ -1,26 +1,24 @@
 //! One generation: through the lane, into the engine, its chunks out as events, and the lane left
 //! only when the engine has let go.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use image::DynamicImage;
 use mistralrs::{
-    Constraint, CustomLogitsProcessor, NormalRequest, Request, RequestMessage, Response,
-    SamplingParams as EngineParams, Tensor,
+    Constraint, NormalRequest, Request, RequestMessage, Response, SamplingParams as EngineParams,
 };
 use tokio::sync::mpsc::{self, UnboundedSender};
 
-use super::{Shared, supervisor};
+use super::{
+    Shared,
+    chooser::{Chooser, Chosen, Kind, Plan},
+    prepare::Prepared,
+    reader::{Read, Reader},
+    supervisor,
+};
 use crate::{
     engine::{
-        EngineError, Event, FinishReason, Health, OnEnd, TokenUsage, convert, convert::Prompt,
-        stop::StopMatcher,
+        self, EngineError, Event, FinishReason, Health, OnEnd, TokenUsage, convert, lane::Cohort,
     },
     metrics::GaugeGuard,
 };
@@ -35,29 +33,29 @@ type Events = UnboundedSender<Result<Event, EngineError>>;
 
 /// A generation to run.
 pub(super) struct Job {
-    pub(super) prompt: Prompt,
-    pub(super) images: Vec<DynamicImage>,
-    pub(super) params: EngineParams,
-    pub(super) stop: Vec<String>,
-    pub(super) prompt_tokens: usize,
-    pub(super) image_tokens: usize,
-    pub(super) max_tokens: usize,
+    message: RequestMessage,
+    cohort: Cohort,
+    plan: Plan,
+    stop: Vec<String>,
+    prompt_tokens: usize,
+    image_tokens: usize,
+    max_tokens: usize,
 }
 
-/// Counts the tokens of a sequence, which a stream of text cannot tell: a token may be silent.
-struct Tap {
-    generated: Arc<AtomicUsize>,
-    fault: Arc<std::sync::atomic::AtomicBool>,
-}
-
-impl CustomLogitsProcessor for Tap {
-    #[allow(clippy::panic)]
-    fn apply(&self, logits: &Tensor, _context: &[u32]) -> mistralrs::Result<Tensor> {
-        if self.fault.swap(false, Ordering::Relaxed) {
-            panic!("provoked by panic_at_next_token");
+impl Job {
+    /// An answer to a prompt.
+    pub(super) fn new(prompt: &Prepared, job: &engine::Job, images: Vec<DynamicImage>) -> Self {
+        let room = prompt.shared.info.context_length - prompt.tokens.total;
+        let (plan, stop) = prompt.plan(job);
+        Self {
+            message: prompt.message(images),
+            cohort: prompt.cohort.clone(),
+            plan,
+            stop,
+            prompt_tokens: prompt.tokens.total,
+            image_tokens: prompt.tokens.image,
+            max_tokens: job.sampling.max_tokens.unwrap_or(room).min(room),
         }
-        self.generated.fetch_add(1, Ordering::Relaxed);
-        Ok(logits.clone())
     }
 }
 
@@ -75,7 +73,7 @@ enum Outcome {
 pub(super) async fn run(shared: Arc<Shared>, job: Job, events: Events, on_end: OnEnd) {
     let waiting = GaugeGuard::new(&shared.metrics.waiting);
     let place = tokio::select! {
-        place = shared.lane.enter(job.prompt.cohort.clone()) => place,
+        place = shared.lane.enter(job.cohort.clone()) => place,
         () = events.closed() => return,
     };
     if let Err(error) = wait_for_health(&shared).await {
@@ -85,7 +83,8 @@ pub(super) async fn run(shared: Arc<Shared>, job: Job, events: Events, on_end: O
     drop(waiting);
     let running = GaugeGuard::new(&shared.metrics.running);
     let (prompt, image) = (job.prompt_tokens, job.image_tokens);
-    let completion = run_in_lane(&shared, job, &events).await;
+    let generated = run_in_lane(&shared, job, &events).await;
+    let (completion, reasoning) = (generated.all, generated.thoughts);
     shared.metrics.prompt_tokens.inc_by(prompt as u64);
     shared.metrics.generation_tokens.inc_by(completion as u64);
     drop(running);
@@ -94,6 +93,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Job, events: Events, on_end: O
         prompt,
         image,
         completion,
+        reasoning,
     });
 }
 
@@ -108,39 +108,41 @@ async fn wait_for_health(shared: &Shared) -> Result<(), EngineError> {
     }
 }
 
+/// Tokens generated.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Generated {
+    all: usize,
+    thoughts: usize,
+}
+
 /// Runs a job that has the right to be in the engine, until the engine has let go of it; returns the
 /// tokens generated. Probes and the self-check alone call it around the lane.
-pub(super) async fn run_in_lane(shared: &Arc<Shared>, job: Job, events: &Events) -> usize {
-    let generated = Arc::new(AtomicUsize::new(0));
-    let tap = Tap {
-        generated: generated.clone(),
-        fault: shared.fault.clone(),
-    };
+pub(super) async fn run_in_lane(shared: &Arc<Shared>, job: Job, events: &Events) -> Generated {
     let (response, mut chunks) = mpsc::channel(64);
     let sender = match shared.sender() {
         Ok(sender) => sender,
         Err(error) => {
             let _ = events.send(Err(error));
-            return 0;
+            return Generated::default();
         }
     };
-    let progress = Progress {
+    let (tokens, chosen) = mpsc::unbounded_channel();
+    let bytes = |token| shared.grammars.bytes(token);
+    let mut answer = Answer {
         prompt_tokens: job.prompt_tokens,
         image_tokens: job.image_tokens,
-        generated,
         max_tokens: job.max_tokens,
+        generated: Generated::default(),
+        reader: Reader::new(&shared.tokenizer, &bytes, job.stop),
+        chosen,
+        events,
     };
-    let stop = StopMatcher::new(job.stop);
-    let request = request(
-        job.prompt,
-        job.images,
-        job.params,
-        tap,
-        response,
-        shared.runner().next_request_id(),
-    );
+    let chooser = Chooser::new(job.plan, tokens, shared.fault.clone());
+    let params = convert::sampling(job.max_tokens);
+    let id = shared.runner().next_request_id();
+    let request = request(job.message, params, chooser, response, id);
     let outcome = if sender.send(request).await.is_ok() {
-        forward(&mut chunks, &progress, stop, events).await
+        answer.forward(&mut chunks).await
     } else {
         Outcome::Silent
     };
@@ -150,8 +152,8 @@ pub(super) async fn run_in_lane(shared: &Arc<Shared>, job: Job, events: &Events)
             let _ = events.send(Err(error));
         }
         Outcome::Silent if engine_answers(&sender).await => {
-            // The answer ended inside a character, which the engine does not send.
-            let _ = events.send(Ok(progress.finished(progress.reason_of_silence())));
+            let reason = "the engine let go of a sequence without a word".to_string();
+            let _ = events.send(Err(EngineError::Failed(reason)));
         }
         Outcome::Silent => {
             let reason = "the engine's thread died".to_string();
@@ -163,33 +165,16 @@ pub(super) async fn run_in_lane(shared: &Arc<Shared>, job: Job, events: &Events)
         tracing::error!("the engine did not let go of a sequence; it will be loaded anew");
         supervisor::reload(shared, "the engine hangs".to_string());
     }
-    progress.generated()
+    answer.generated
 }
 
 fn request(
-    prompt: Prompt,
-    images: Vec<DynamicImage>,
+    messages: RequestMessage,
     params: EngineParams,
-    tap: Tap,
+    chooser: Chooser,
     response: mpsc::Sender<Response>,
     id: usize,
 ) -> Request {
-    let messages = if images.is_empty() {
-        RequestMessage::Chat {
-            messages: prompt.messages,
-            enable_thinking: None,
-            reasoning_effort: None,
-        }
-    } else {
-        RequestMessage::MultimodalChat {
-            images,
-            audios: Vec::new(),
-            videos: Vec::new(),
-            messages: prompt.messages,
-            enable_thinking: None,
-            reasoning_effort: None,
-        }
-    };
     Request::Normal(Box::new(NormalRequest {
         messages,
         sampling_params: params,
@@ -202,7 +187,7 @@ fn request(
         suffix: None,
         tools: None,
         tool_choice: None,
-        logits_processors: Some(vec![Arc::new(tap)]),
+        logits_processors: Some(vec![Arc::new(chooser)]),
         return_raw_logits: false,
         web_search_options: None,
         model_id: None,
@@ -210,85 +195,83 @@ fn request(
     }))
 }
 
-struct Progress {
+/// An answer under way.
+struct Answer<'a> {
     prompt_tokens: usize,
     image_tokens: usize,
-    generated: Arc<AtomicUsize>,
     max_tokens: usize,
+    generated: Generated,
+    reader: Reader<'a>,
+    chosen: mpsc::UnboundedReceiver<Chosen>,
+    events: &'a Events,
 }
 
-impl Progress {
-    fn generated(&self) -> usize {
-        // The engine may have begun a step more than it was asked for, whose token nobody gets.
-        self.generated.load(Ordering::Relaxed).min(self.max_tokens)
+impl Answer<'_> {
+    /// Passes tokens on as events until the answer ends or nobody listens. The engine's own chunks
+    /// only tell its failures: their text is what the tokens say already.
+    async fn forward(&mut self, chunks: &mut mpsc::Receiver<Response>) -> Outcome {
+        let mut out = Vec::new();
+        loop {
+            // Tokens first: what was chosen before a failure has been said.
+            let read = tokio::select! {
+                biased;
+                Some(chosen) = self.chosen.recv() => self.take(chosen, &mut out),
+                response = chunks.recv() => match failure(response) {
+                    Some(outcome) => return outcome,
+                    None => continue,
+                },
+                () = self.events.closed() => return Outcome::Done,
+            };
+            for event in out.drain(..) {
+                if self.events.send(Ok(event)).is_err() {
+                    return Outcome::Done;
+                }
+            }
+            if let Read::Ended(reason) = read {
+                let _ = self.events.send(Ok(self.finished(reason)));
+                return Outcome::Done;
+            }
+        }
+    }
+
+    fn take(&mut self, chosen: Chosen, out: &mut Vec<Event>) -> Read {
+        self.generated.all += 1;
+        if matches!(chosen.kind, Kind::Thought | Kind::ThoughtEnd) {
+            self.generated.thoughts += 1;
+        }
+        match self.reader.read(chosen, out) {
+            Read::More if self.generated.all >= self.max_tokens => {
+                self.reader.finish(out);
+                Read::Ended(FinishReason::Length)
+            }
+            read => read,
+        }
     }
 
     fn finished(&self, reason: FinishReason) -> Event {
         let usage = TokenUsage {
             prompt: self.prompt_tokens,
             image: self.image_tokens,
-            completion: self.generated(),
+            completion: self.generated.all,
+            reasoning: self.generated.thoughts,
         };
         Event::Finished { reason, usage }
     }
-
-    fn reason_of_silence(&self) -> FinishReason {
-        if self.generated() >= self.max_tokens {
-            FinishReason::Length
-        } else {
-            FinishReason::Stop
-        }
-    }
 }
 
-/// Passes chunks on as events until the sequence ends or nobody listens.
-async fn forward(
-    chunks: &mut mpsc::Receiver<Response>,
-    progress: &Progress,
-    mut stop: StopMatcher,
-    events: &Events,
-) -> Outcome {
-    loop {
-        let response = tokio::select! {
-            response = chunks.recv() => response,
-            () = events.closed() => return Outcome::Done,
-        };
-        let chunk = match response {
-            Some(Response::Chunk(chunk)) => chunk,
-            Some(Response::ValidationError(e)) => {
-                return Outcome::Refused(EngineError::InvalidInput(e.to_string()));
-            }
-            Some(Response::InternalError(e)) => {
-                return Outcome::Refused(EngineError::Failed(e.to_string()));
-            }
-            Some(Response::ModelError(e, _)) => return Outcome::Refused(EngineError::Failed(e)),
-            Some(_) => {
-                return Outcome::Refused(EngineError::Failed(
-                    "an unexpected kind of answer".into(),
-                ));
-            }
-            None => return Outcome::Silent,
-        };
-        let Some(choice) = chunk.choices.into_iter().next() else {
-            continue;
-        };
-        let (mut text, stopped) = stop.push(choice.delta.content.unwrap_or_default());
-        let reason = if stopped {
-            Some(FinishReason::Stop)
-        } else {
-            choice.finish_reason.as_deref().map(convert::finish_reason)
-        };
-        if reason.is_some() && !stopped {
-            text.push_str(&stop.finish());
+/// What a message of the engine says beside the tokens.
+fn failure(response: Option<Response>) -> Option<Outcome> {
+    let error = match response {
+        Some(Response::Chunk(_) | Response::CompletionChunk(_)) => return None,
+        Some(Response::ValidationError(e)) => EngineError::InvalidInput(e.to_string()),
+        Some(Response::InternalError(e)) => EngineError::Failed(e.to_string()),
+        Some(Response::ModelError(e, _) | Response::CompletionModelError(e, _)) => {
+            EngineError::Failed(e)
         }
-        if !text.is_empty() && events.send(Ok(Event::Delta(text))).is_err() {
-            return Outcome::Done;
-        }
-        if let Some(reason) = reason {
-            let _ = events.send(Ok(progress.finished(reason)));
-            return Outcome::Done;
-        }
-    }
+        Some(_) => EngineError::Failed("an unexpected kind of answer".into()),
+        None => return Some(Outcome::Silent),
+    };
+    Some(Outcome::Refused(error))
 }
 
 /// Waits until the engine has dropped the sequence: closing the channel makes its next send fail,

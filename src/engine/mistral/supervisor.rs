@@ -7,8 +7,10 @@ use std::{sync::Arc, time::Duration};
 use image::RgbImage;
 use tokio::sync::mpsc;
 
-use super::{Shared, load, sequence};
-use crate::engine::{Event, Health, Part, Role, SamplingParams, Turn, convert};
+use super::{Shared, load, prepare::Prepared, sequence};
+use crate::engine::{
+    Event, Health, Input, Inquiry, Job, Part, Role, SamplingParams, Turn, convert,
+};
 
 /// Probes on the restarted thread before the model is loaded anew.
 const PROBES_BEFORE_RELOAD: u32 = 3;
@@ -70,10 +72,7 @@ async fn revive(shared: &Arc<Shared>, reload: bool) -> Result<(), String> {
 
 /// One short generation, around the lane.
 pub(super) async fn probe(shared: &Arc<Shared>) -> Result<(), String> {
-    let turn = Turn {
-        role: Role::User,
-        parts: vec![Part::Text("Hi".into())],
-    };
+    let turn = Turn::new(Role::User, vec![Part::Text("Hi".into())]);
     let answer = tokio::time::timeout(PROBE_TIMEOUT, generate(shared, vec![turn], &[], 2)).await;
     match answer {
         Ok(Ok(_)) => Ok(()),
@@ -91,17 +90,21 @@ pub(super) async fn generate(
 ) -> Result<String, String> {
     let sampling = SamplingParams {
         temperature: Some(0.0),
+        max_tokens: Some(max_tokens),
         ..SamplingParams::default()
     };
-    let job = sequence::Job {
-        params: convert::sampling(&sampling, None, max_tokens),
-        prompt: convert::prompt(turns, &shared.neutralizer),
-        images: convert::images(images, shared.salt),
-        stop: Vec::new(),
-        prompt_tokens: 0,
-        image_tokens: 0,
-        max_tokens,
+    let inquiry = if shared.template.is_some() {
+        Inquiry::chat(turns)
+    } else {
+        Inquiry::of(Input::Text("Hi".into()))
     };
+    let prompt = Prepared::new(shared, inquiry).map_err(|e| e.to_string())?;
+    let job = Job {
+        images: Arc::new(images.to_vec()),
+        sampling,
+        on_end: Box::new(|_| {}),
+    };
+    let job = sequence::Job::new(&prompt, &job, convert::images(images, shared.salt));
     let (events, mut stream) = mpsc::unbounded_channel();
     let running = tokio::spawn({
         let shared = shared.clone();
@@ -111,7 +114,8 @@ pub(super) async fn generate(
     let mut finished = false;
     while let Some(event) = stream.recv().await {
         match event.map_err(|e| e.to_string())? {
-            Event::Delta(more) => text.push_str(&more),
+            Event::Text { text: more, .. } | Event::Reasoning(more) => text.push_str(&more),
+            Event::Call { .. } | Event::Arguments { .. } => {}
             Event::Finished { .. } => finished = true,
         }
     }

@@ -1,0 +1,198 @@
+//! What an answer may look like, compiled: JSON of a schema, calls of tools.
+//!
+//! Compilation and every step have budgets (llguidance's limits), so a schema that is a bomb is
+//! refused with its reason, and one that is merely slow cannot hold up the engine's thread.
+
+use std::sync::Arc;
+
+use llguidance::{Matcher, ParserFactory, api::TopLevelGrammar, toktrie::TokEnv};
+use serde_json::{Value, json};
+
+use crate::engine::{EngineError, Format, Tool, ToolChoice, Toolbox};
+
+/// Tokens that a model writes around a call of a tool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CallTokens {
+    /// `<tool_call>`
+    pub(super) open: u32,
+    /// `</tool_call>`
+    pub(super) close: u32,
+}
+
+/// Compiles grammars for one tokenizer.
+pub(super) struct Grammars {
+    factory: Arc<ParserFactory>,
+    calls: Option<CallTokens>,
+}
+
+/// What holds for an answer.
+pub(super) enum Rule {
+    /// Nothing.
+    Free,
+    /// This, from its first token on.
+    Whole(Box<Matcher>),
+    /// Nothing until a call is opened, then this.
+    FromCall(CallTokens, Box<Matcher>),
+    /// Anything but opening a call.
+    NoCall(CallTokens),
+}
+
+impl Rule {
+    /// The same rule for another answer.
+    pub(super) fn fresh(&self) -> Self {
+        match self {
+            Self::Free => Self::Free,
+            Self::Whole(matcher) => Self::Whole(Box::new(matcher.deep_clone())),
+            Self::FromCall(tokens, matcher) => {
+                Self::FromCall(*tokens, Box::new(matcher.deep_clone()))
+            }
+            Self::NoCall(tokens) => Self::NoCall(*tokens),
+        }
+    }
+}
+
+/// Whitespace between the tokens of an answer in JSON: enough to indent, too little to ramble.
+const WHITESPACE: &str = r"[ \n]{0,24}";
+
+impl Grammars {
+    pub(super) fn new(tokens: &TokEnv, calls: Option<CallTokens>) -> Result<Self, String> {
+        let mut factory = ParserFactory::new_simple(tokens).map_err(|e| e.to_string())?;
+        factory.quiet();
+        let limits = factory.limits_mut();
+        // Its errors would quote the grammar.
+        limits.verbose_errors = false;
+        limits.max_grammar_size = 200_000;
+        limits.max_lexer_states = 50_000;
+        Ok(Self {
+            factory: Arc::new(factory),
+            calls,
+        })
+    }
+
+    /// The rule of an answer in `format` with these tools.
+    ///
+    /// # Errors
+    /// A schema that cannot be compiled, with the field it came in.
+    pub(super) fn rule(&self, format: &Format, toolbox: &Toolbox) -> Result<Rule, EngineError> {
+        let schema = match format {
+            Format::Text => None,
+            Format::JsonObject => Some(json!({"type": "object"})),
+            Format::JsonSchema(schema) => Some(schema.clone()),
+        };
+        let json = schema.map(|schema| format!("%json {}", flexible(schema)));
+        let Some(calls) = self.calls.filter(|_| !toolbox.tools.is_empty()) else {
+            return match json {
+                None => Ok(Rule::Free),
+                Some(json) => self.whole(&format!("start: {json}"), "response_format"),
+            };
+        };
+        let (allowed, required): (Vec<&Tool>, bool) = match &toolbox.choice {
+            ToolChoice::None => {
+                return match json {
+                    None => Ok(Rule::NoCall(calls)),
+                    Some(json) => self.whole(&format!("start: {json}"), "response_format"),
+                };
+            }
+            ToolChoice::Auto => (toolbox.tools.iter().collect(), false),
+            ToolChoice::Required => (toolbox.tools.iter().collect(), true),
+            ToolChoice::AllowedAuto(names) => (toolbox.named(names), false),
+            ToolChoice::AllowedRequired(names) => (toolbox.named(names), true),
+        };
+        let bodies = bodies(&allowed);
+        let (open, close) = (calls.open, calls.close);
+        let more = if toolbox.one_at_most {
+            String::new()
+        } else {
+            format!(" (\"\\n\" <[{open}]> call)*")
+        };
+        let call = format!("call: ({bodies}) \"\\n\" <[{close}]>");
+        match (required, json) {
+            (true, _) => self.whole(
+                &format!("start: <[{open}]> call{more}\n{call}"),
+                "tools",
+            ),
+            (false, Some(json)) => self.whole(
+                &format!("start: json | <[{open}]> call{more}\njson: {json}\n{call}"),
+                "tools",
+            ),
+            (false, None) => {
+                let matcher = self.compile(&format!("start: call{more}\n{call}"), "tools")?;
+                Ok(Rule::FromCall(calls, Box::new(matcher)))
+            }
+        }
+    }
+
+    fn whole(&self, lark: &str, param: &'static str) -> Result<Rule, EngineError> {
+        Ok(Rule::Whole(Box::new(self.compile(lark, param)?)))
+    }
+
+    fn compile(&self, lark: &str, param: &'static str) -> Result<Matcher, EngineError> {
+        let grammar = TopLevelGrammar::from_lark(lark.to_string());
+        let parser = self.factory.create_parser(grammar);
+        parser
+            .map(|parser| Matcher::new(Ok(parser)))
+            .map_err(|error| EngineError::Refused {
+                param,
+                code: "invalid_schema",
+                message: format!("Invalid schema in '{param}': {}.", reason(&error.to_string())),
+            })
+    }
+
+    /// The text of a token.
+    pub(super) fn bytes(&self, token: u32) -> Vec<u8> {
+        self.factory.tok_env().tok_trie().decode(&[token])
+    }
+
+    /// The token that ends a grammar's text.
+    pub(super) fn end(&self) -> u32 {
+        self.factory.tok_env().tok_trie().eos_token()
+    }
+}
+
+impl Toolbox {
+    fn named(&self, names: &[String]) -> Vec<&Tool> {
+        let named = |tool: &&Tool| names.contains(&tool.name);
+        self.tools.iter().filter(named).collect()
+    }
+}
+
+/// The calls of these tools, spelled as the models were taught (and as Python's `json.dumps` does).
+fn bodies(tools: &[&Tool]) -> String {
+    let bodies = tools.iter().map(|tool| {
+        let head = format!("\n{{\"name\": {}, \"arguments\": ", json!(tool.name));
+        let mut schema = as_object(tool.parameters.clone());
+        if let Value::Object(entries) = &mut schema {
+            let style = json!({
+                "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": ",
+            });
+            entries.insert("x-guidance".into(), style);
+        }
+        format!("{} %json {schema} \"}}\"", json!(head))
+    });
+    bodies.collect::<Vec<_>>().join(" | ")
+}
+
+fn flexible(schema: Value) -> Value {
+    let mut schema = as_object(schema);
+    if let Value::Object(entries) = &mut schema {
+        let style = json!({ "whitespace_flexible": true, "whitespace_pattern": WHITESPACE });
+        entries.insert("x-guidance".into(), style);
+    }
+    schema
+}
+
+/// The schema as an object, which can carry how it shall be written: `true` allows all.
+fn as_object(schema: Value) -> Value {
+    match schema {
+        Value::Bool(true) | Value::Null => json!({}),
+        Value::Bool(false) => json!({ "not": {} }),
+        schema => schema,
+    }
+}
+
+/// The first line of the compiler's words, without its internals.
+fn reason(error: &str) -> String {
+    let line = error.lines().find(|line| !line.trim().is_empty());
+    let line = line.unwrap_or("it cannot be compiled").trim();
+    line.trim_end_matches('.').chars().take(300).collect()
+}
