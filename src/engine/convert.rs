@@ -139,6 +139,8 @@ fn marked(image: &RgbImage, salt: u64) -> RgbaImage {
 /// Sampling as the engine takes it: greedy, on logits that are ours already (`chooser.rs`).
 pub(super) fn sampling(max_tokens: usize) -> EngineParams {
     EngineParams {
+        // The engine takes `None` for 1.0 and 0 for greedy.
+        temperature: Some(0.0),
         max_len: Some(max_tokens),
         ..EngineParams::neutral()
     }
