@@ -106,7 +106,10 @@ impl Config {
         let images = &self.images;
         let server = &self.server;
         let rules = [
-            (self.all_models().any(|model| model.id.is_empty()), "model.id: is empty"),
+            (
+                self.all_models().any(|model| model.id.is_empty()),
+                "model.id: is empty",
+            ),
             (
                 self.model_names().any(str::is_empty),
                 "model.name, model.aliases: a name is empty",

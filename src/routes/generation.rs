@@ -165,7 +165,11 @@ pub async fn prepare(
 
 fn check_sampling(sampling: &SamplingParams, engine: &dyn Engine) -> Result<(), EngineError> {
     let vocabulary = engine.info().vocabulary;
-    match sampling.logit_bias.iter().find(|(id, _)| *id as usize >= vocabulary) {
+    match sampling
+        .logit_bias
+        .iter()
+        .find(|(id, _)| *id as usize >= vocabulary)
+    {
         None => Ok(()),
         Some((id, _)) => Err(EngineError::Refused {
             param: "logit_bias",
@@ -280,7 +284,11 @@ impl Waiting {
         let answers = jobs.enumerate().map(move |(index, job)| {
             let prompt = prompt.clone();
             let events = async move { prompt.generate(job).await };
-            Box::pin(stream::once(events).try_flatten().map_ok(move |event| (index, event)))
+            Box::pin(
+                stream::once(events)
+                    .try_flatten()
+                    .map_ok(move |event| (index, event)),
+            )
         });
         let events: Pin<Box<dyn Stream<Item = Result<(usize, Event), EngineError>>>> =
             if ready.answers == 1 {

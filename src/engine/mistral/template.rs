@@ -72,7 +72,11 @@ impl ChatTemplate {
         if let Some(source) = read("chat_template.jinja") {
             return Some(source);
         }
-        let files = ["chat_template.json", "processor_config.json", "tokenizer_config.json"];
+        let files = [
+            "chat_template.json",
+            "processor_config.json",
+            "tokenizer_config.json",
+        ];
         files.into_iter().find_map(|name| {
             let json: Json = serde_json::from_str(&read(name)?).ok()?;
             match json.get("chat_template")? {
@@ -105,7 +109,11 @@ impl ChatTemplate {
             ("bos_token", Value::from(self.bos.as_str())),
             ("eos_token", Value::from(self.eos.as_str())),
         ];
-        if variables.tools.as_array().is_some_and(|tools| !tools.is_empty()) {
+        if variables
+            .tools
+            .as_array()
+            .is_some_and(|tools| !tools.is_empty())
+        {
             context.push(("tools", value(variables.tools)));
         }
         if let Some(enable) = variables.enable_thinking {
@@ -226,13 +234,24 @@ mod tests {
     #[test]
     fn json_is_written_as_python_writes_it() {
         let tools = json!([{"z": 1, "a": ["<b>", "it's", "中"], "e": {}, "n": null, "t": true}]);
-        let text = render("{% for t in tools %}{{ t | tojson }}{% endfor %}", json!([]), tools);
+        let text = render(
+            "{% for t in tools %}{{ t | tojson }}{% endfor %}",
+            json!([]),
+            tools,
+        );
         assert_eq!(
             text.unwrap(),
             r#"{"z": 1, "a": ["<b>", "it's", "中"], "e": {}, "n": null, "t": true}"#
         );
-        let indented = render("{{ tools | tojson(indent=2) }}", json!([]), json!([{"z": [1]}]));
-        assert_eq!(indented.unwrap(), "[\n  {\n    \"z\": [\n      1\n    ]\n  }\n]");
+        let indented = render(
+            "{{ tools | tojson(indent=2) }}",
+            json!([]),
+            json!([{"z": [1]}]),
+        );
+        assert_eq!(
+            indented.unwrap(),
+            "[\n  {\n    \"z\": [\n      1\n    ]\n  }\n]"
+        );
     }
 
     #[test]
@@ -245,7 +264,11 @@ mod tests {
 
     #[test]
     fn a_refusal_has_the_templates_words() {
-        let refused = render("{{ raise_exception('no system role') }}", json!([]), json!([]));
+        let refused = render(
+            "{{ raise_exception('no system role') }}",
+            json!([]),
+            json!([]),
+        );
         assert_eq!(refused.unwrap_err(), "no system role");
     }
 }
