@@ -238,6 +238,11 @@ fn load_pipeline(config: &ModelConfig) -> Result<(LoadedPipeline, bool), String>
         ),
     };
     let loader = loader(&config.id)?;
+    let mapping = if is_gguf(Path::new(&config.id)) {
+        AutoDeviceMapParams::default_text()
+    } else {
+        AutoDeviceMapParams::default_multimodal()
+    };
     let pipeline = loader
         .load_model_from_hf(
             None,
@@ -245,7 +250,7 @@ fn load_pipeline(config: &ModelConfig) -> Result<(LoadedPipeline, bool), String>
             &dtype,
             &device,
             false,
-            DeviceMapSetting::Auto(AutoDeviceMapParams::default_multimodal()),
+            DeviceMapSetting::Auto(mapping),
             quantization,
             None,
         )
