@@ -113,7 +113,7 @@ fn safe(value: Value, neutralizer: &Neutralizer) -> Value {
             .into_iter()
             .map(|(key, value)| (neutralizer.apply(key), safe(value, neutralizer)))
             .collect(),
-        other => other,
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_)) => other,
     }
 }
 

@@ -100,6 +100,8 @@ pub struct Asked {
 /// when every answer has finished.
 pub type Answers = Pin<Box<dyn Stream<Item = Result<(usize, Event), ApiError>>>>;
 
+type Merged = Pin<Box<dyn Stream<Item = Result<(usize, Event), EngineError>>>>;
+
 /// Answers that have been admitted.
 pub struct Answering {
     /// Their events.
@@ -290,13 +292,12 @@ impl Waiting {
                     .map_ok(move |event| (index, event)),
             )
         });
-        let events: Pin<Box<dyn Stream<Item = Result<(usize, Event), EngineError>>>> =
-            if ready.answers == 1 {
-                Box::pin(stream::iter(answers).flatten())
-            } else {
-                // As many at once as the engine computes at once: more would take the turns of others.
-                Box::pin(stream::iter(answers).flatten_unordered(self.width.min(ready.answers)))
-            };
+        let events: Merged = if ready.answers == 1 {
+            Box::pin(stream::iter(answers).flatten())
+        } else {
+            // As many at once as the engine computes at once: more would take the turns of others.
+            Box::pin(stream::iter(answers).flatten_unordered(self.width.min(ready.answers)))
+        };
         let events = noted(events, ready.permit, record);
         Ok(Box::pin(until_revoked(events, session)))
     }

@@ -190,7 +190,7 @@ fn as_object(schema: Value) -> Value {
     match schema {
         Value::Bool(true) | Value::Null => json!({}),
         Value::Bool(false) => json!({ "not": {} }),
-        schema => schema,
+        other @ (Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => other,
     }
 }
 

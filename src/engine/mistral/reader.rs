@@ -282,7 +282,9 @@ mod tests {
                     calls.push((name, String::new()));
                 }
                 Event::Arguments { index, text } => calls[index].1.push_str(&text),
-                other => panic!("{other:?}"),
+                other @ (Event::Text { .. } | Event::Reasoning(_) | Event::Finished { .. }) => {
+                    panic!("{other:?}")
+                }
             }
         }
         calls

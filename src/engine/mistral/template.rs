@@ -86,7 +86,7 @@ impl ChatTemplate {
                     let one = default.or(named.first())?;
                     Some(one.get("template")?.as_str()?.to_string())
                 }
-                _ => None,
+                Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) => None,
             }
         })
     }
@@ -155,7 +155,9 @@ fn value(json: Json) -> Value {
             Value::from_object(Ordered(entries.collect()))
         }
         Json::Array(items) => items.into_iter().map(value).collect::<Vec<_>>().into(),
-        other => Value::from_serialize(other),
+        other @ (Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_)) => {
+            Value::from_serialize(other)
+        }
     }
 }
 
