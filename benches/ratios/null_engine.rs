@@ -32,9 +32,9 @@ impl NullEngine {
         let info = ModelInfo {
             geometry: Some(geometry),
             context_length: 1 << 20,
-            vocabulary: 1000,
+            vocabulary: 1_000,
             fingerprint: "fp_null".into(),
-            tools: false,
+            tools: true,
             reasoning: Reasoning::Never,
         };
         Arc::new(Self {
@@ -75,7 +75,7 @@ impl Prompt for NullPrompt {
     }
 
     fn ids(&self) -> Vec<u32> {
-        vec![0; 10]
+        (0..10).collect()
     }
 
     fn count(&self, text: &str) -> usize {
