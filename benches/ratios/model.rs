@@ -9,7 +9,9 @@ use futures::StreamExt;
 use image::RgbImage;
 use porthole::{
     config::{ImagesConfig, ModelConfig},
-    engine::{Engine, Event, Job, Part, Role, SamplingParams, Turn, mistral::MistralEngine},
+    engine::{
+        Engine, Event, Inquiry, Job, Part, Role, SamplingParams, Turn, mistral::MistralEngine,
+    },
     media::image as media,
     metrics::Metrics,
 };
@@ -36,13 +38,10 @@ async fn direct(engine: &dyn Engine, image: &RgbImage) -> Timed {
         ..SamplingParams::default()
     };
     let started = Instant::now();
-    let turn = Turn {
-        role: Role::User,
-        parts,
-    };
-    let prompt = engine.prepare(vec![turn]).await;
+    let turn = Turn::new(Role::User, parts);
+    let prompt = engine.prepare(Inquiry::chat(vec![turn])).await;
     let job = Job {
-        images: vec![image.clone()],
+        images: Arc::new(vec![image.clone()]),
         sampling,
         on_end: Box::new(|_| {}),
     };
