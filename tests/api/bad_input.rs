@@ -91,7 +91,8 @@ fn cases() -> Vec<Case> {
 async fn each_wrong_body_gets_its_own_error_and_the_engine_is_not_asked() {
     let (server, engine) = fake_server();
     let cases = cases();
-    assert!(cases.len() >= 300, "only {} cases", cases.len());
+    let count = cases.len();
+    assert!(count >= 300, "only {count} cases");
     let mut slowest = Duration::ZERO;
     for case in cases {
         let shown: String = case.body.chars().take(300).collect();
@@ -114,7 +115,7 @@ async fn each_wrong_body_gets_its_own_error_and_the_engine_is_not_asked() {
         let message = error["message"].as_str().unwrap();
         assert!((1..1_000).contains(&message.len()), "{shown}: {message}");
     }
-    println!("the slowest took {slowest:?}");
+    println!("the slowest of {count} took {slowest:?}");
     assert_eq!(engine.prepared.load(Ordering::SeqCst), 0);
     assert_eq!(engine.times_asked(), 0);
 }

@@ -1,6 +1,9 @@
 //! The table of request fields: what it says is what happens, and what docs/api.md says.
 
-use porthole::openai::fields::{FIELDS, Rule};
+use porthole::{
+    engine::SamplingParams,
+    openai::fields::{FIELDS, Rule},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -129,5 +132,102 @@ fn the_page_has_the_table() {
     assert_eq!(
         table, expected,
         "docs/api.md should have this table:\n{expected}"
+    );
+}
+
+/// Objects inside one another.
+fn nested(levels: usize) -> Value {
+    (0..levels).fold(json!(1), |inner, _| json!({"a": inner}))
+}
+
+#[tokio::test]
+async fn what_is_just_within_the_bounds_is_let_in() {
+    let (server, engine) = fake_server();
+    let biases: serde_json::Map<_, _> = (0..1000).map(|id| (id.to_string(), json!(100))).collect();
+    let tool = |name: String| json!({"type": "function", "function": {"name": name, "parameters": nested(64)}});
+    let tools: Vec<Value> = (0..128).map(|i| tool(format!("{i:_>64}"))).collect();
+    let schema = json!({"description": "d".repeat(200 << 10)});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema}});
+    for more in [
+        json!({"max_completion_tokens": 1_000_000_000_u64}),
+        json!({"max_tokens": u64::MAX, "max_completion_tokens": u64::MAX}),
+        json!({"temperature": 2, "top_p": 1, "min_p": 1, "top_k": 0, "repetition_penalty": 2}),
+        json!({"temperature": 0, "top_p": 0, "presence_penalty": 2, "frequency_penalty": -2}),
+        json!({"seed": i64::MAX}),
+        json!({"seed": i64::MIN}),
+        json!({"n": 16}),
+        json!({"stop": ["s".repeat(1024), "b", "c", "d"]}),
+        json!({"stop": []}),
+        json!({"logit_bias": biases}),
+        json!({"logit_bias": {}}),
+        json!({"top_logprobs": 0}),
+        json!({"tools": tools}),
+        json!({"tools": [], "tool_choice": "none", "functions": [], "function_call": "auto"}),
+        json!({"tool_choice": "auto", "modalities": ["text"]}),
+        json!({"response_format": format}),
+    ] {
+        let (status, json) = server.ask(&with(&more)).await;
+        assert_eq!(status, 200, "{more}: {json}");
+    }
+    let asked = engine.asked.lock().unwrap();
+    let seeds = asked.iter().filter_map(|asked| asked.sampling.seed);
+    assert_eq!(seeds.collect::<Vec<_>>(), [i64::MAX as u64, 1 << 63]);
+    let all = asked.iter().map(|asked| asked.sampling.logit_bias.len());
+    assert_eq!(all.max(), Some(1000));
+}
+
+#[tokio::test]
+async fn sampling_reaches_the_engine_as_sent() {
+    let (server, engine) = fake_server();
+    let more = json!({
+        "temperature": 0.5, "top_p": 0.25, "top_k": 7, "min_p": 0.125, "presence_penalty": 1.5,
+        "frequency_penalty": -0.5, "repetition_penalty": 1.25, "logit_bias": {"9": -100, "3": 0.5},
+        "seed": 11, "max_tokens": 5, "stop": "END", "logprobs": true, "top_logprobs": 4,
+    });
+    let (status, json) = server.ask(&with(&more)).await;
+    assert_eq!(status, 200, "{json}");
+    let mut sampling = engine.asked.lock().unwrap()[0].sampling.clone();
+    sampling.logit_bias.sort_by_key(|(id, _)| *id);
+    let expected = SamplingParams {
+        temperature: Some(0.5),
+        top_p: Some(0.25),
+        top_k: Some(7),
+        min_p: Some(0.125),
+        presence_penalty: 1.5,
+        frequency_penalty: -0.5,
+        repetition_penalty: Some(1.25),
+        logit_bias: vec![(3, 0.5), (9, -100.0)],
+        seed: Some(11),
+        max_tokens: Some(5),
+        stop: vec!["END".into()],
+        logprobs: Some(4),
+    };
+    assert_eq!(sampling, expected);
+}
+
+#[tokio::test]
+async fn what_has_no_effect_inside_of_a_field_is_named_too() {
+    let (server, _) = fake_server();
+    let messages = json!([
+        {"role": "assistant", "content": "a", "reasoning_content": "b", "name": "c"},
+        {"role": "user", "name": "d", "content": [
+            {"type": "text", "text": "e", "prompt_cache_breakpoint": {}}]},
+    ]);
+    let more = json!({"messages": messages, "parallel_tool_calls": true, "user": "f"});
+    let response = server.chat(&with(&more)).await;
+    assert_eq!(response.status(), 200);
+    let mut ignored: Vec<_> = header(&response, "x-porthole-ignored")
+        .split(", ")
+        .collect();
+    ignored.sort_unstable();
+    assert_eq!(
+        ignored,
+        [
+            "messages.content.prompt_cache_breakpoint",
+            "messages.name",
+            "messages.reasoning_content",
+            "parallel_tool_calls",
+            "user",
+        ]
     );
 }
