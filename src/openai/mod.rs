@@ -1,10 +1,16 @@
 //! The wire vocabulary of OpenAI's chat completions: what clients send and what they get.
 
+pub mod completions;
 pub mod fields;
 pub mod json;
 pub mod message;
+pub mod openapi;
+pub mod predict;
 pub mod request;
 pub mod response;
+pub mod responses;
+pub mod sampling;
+pub mod values;
 
 /// Why a request body was refused: what the client is told, and where in its body the fault is.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

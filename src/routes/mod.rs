@@ -2,7 +2,13 @@
 
 pub mod body;
 pub mod chat_completions;
+pub mod completions;
 pub mod generation;
 pub mod health;
+pub mod intake;
+pub mod legacy_logprobs;
 pub mod models;
+pub mod openapi;
+pub mod predict;
+pub mod responses;
 pub mod tokens;
