@@ -22,6 +22,11 @@ CASES = [case for case in _ALL if not case["tools"] and case["smallest_logit_mar
 IMAGE_CASES = [case for case in CASES if case["images"]]
 STORY = next(case for case in CASES if case["type"] == "story")
 CHAT = next(case for case in CASES if case["type"] == "chat")
+LISTING = next(case for case in CASES if case["type"] == "json")
+# Asked with its tools, the model calls one of them.
+TOOL = next(case for case in _ALL if case["tools"])
+TOOL_CALL = {"name": "check_stock", "arguments": {"item": "blue circle"}}
+assert json.dumps(TOOL_CALL) in TOOL["answer"]
 
 
 def name(case):
@@ -61,6 +66,18 @@ def messages(case, url_of=data_url):
 def request(case, url_of=data_url, **more):
     """The arguments of a call that asks for a case's answer."""
     return {"model": MODEL, "messages": messages(case, url_of), "temperature": 0, **more}
+
+
+def tool(function_name, description="", parameters=None):
+    """A function as `tools` takes it; without parameters it has the one that the model learned."""
+    item = {"type": "object", "properties": {"item": {"type": "string", "maxLength": 20}}, "required": ["item"]}
+    function = {"name": function_name, "description": description, "parameters": parameters or item}
+    return {"type": "function", "function": function}
+
+
+def token_id(text):
+    """The model's token that says exactly this."""
+    return json.loads((DEMO / "vocab.json").read_text(encoding="utf-8"))[text.replace(" ", "\u0120")]
 
 
 def with_image(url, text="What is it?"):
