@@ -1,0 +1,54 @@
+"""instructor on the OpenAI SDK, in each of its modes that the server can serve."""
+
+import asyncio
+
+import instructor
+import pytest
+from openai import AsyncOpenAI
+
+from conftest import OPTIONS
+from support import CHAT, LISTING, request
+from test_formats import DRAWING, Drawing, Shop
+
+# How instructor asks a model for an object.
+MODES = [instructor.Mode.JSON_SCHEMA, instructor.Mode.JSON, instructor.Mode.TOOLS, instructor.Mode.TOOLS_STRICT]
+every_mode = pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+
+
+def asked(case, model):
+    return {**request(case), "response_model": model, "max_retries": 0, "max_completion_tokens": 400}
+
+
+@every_mode
+def test_an_instance_is_what_its_model_allows(client, mode):
+    patched = instructor.from_openai(client, mode=mode)
+    drawing = patched.chat.completions.create(**asked(LISTING, Drawing))
+    assert isinstance(drawing, Drawing)
+
+
+def test_a_schema_does_not_change_what_the_model_says_anyway(client):
+    patched = instructor.from_openai(client, mode=instructor.Mode.JSON_SCHEMA)
+    assert patched.chat.completions.create(**asked(LISTING, Drawing)) == DRAWING
+
+
+def test_an_instance_comes_with_its_completion(client):
+    patched = instructor.from_openai(client, mode=instructor.Mode.JSON_SCHEMA)
+    shop, completion = patched.chat.completions.create_with_completion(**asked(CHAT, Shop))
+    assert isinstance(shop, Shop)
+    assert completion.usage.completion_tokens > 0
+
+
+def test_a_partial_instance_grows(client):
+    patched = instructor.from_openai(client, mode=instructor.Mode.JSON_SCHEMA)
+    grown = [partial.model_dump() for partial in patched.chat.completions.create_partial(**asked(LISTING, Drawing))]
+    assert grown[-1] == DRAWING.model_dump()
+    assert len(grown) > 2
+
+
+def test_the_async_client_is_patched_too():
+    async def ask():
+        async with AsyncOpenAI(**OPTIONS) as client:
+            patched = instructor.from_openai(client, mode=instructor.Mode.JSON_SCHEMA)
+            return await patched.chat.completions.create(**asked(LISTING, Drawing))
+
+    assert asyncio.run(ask()) == DRAWING
