@@ -6,7 +6,7 @@ import openai
 
 from support import CHAT, request
 
-# More than the queue that run.sh allows a single caller.
+# More than the hundred that run.sh lets a single caller have in the queue.
 CROWD = 150
 
 
