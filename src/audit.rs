@@ -95,6 +95,24 @@ impl Record {
         millis(self.started.elapsed())
     }
 
+    /// What is known of its times, as a `Server-Timing` header tells them: milliseconds in the
+    /// queue, for fetching and decoding images, until the first piece of the answer was there, and
+    /// in all where the answer is whole.
+    pub fn server_timing(&self, whole: bool) -> String {
+        let fields = self.lock();
+        let times = [
+            ("queue", fields.queue_ms),
+            ("images", fields.images_ms),
+            ("prompt", fields.first_token_ms),
+            ("total", whole.then(|| self.elapsed_ms())),
+        ];
+        let known = times.iter().filter_map(|(name, time)| {
+            let time = (*time)?;
+            Some(format!("{name};dur={time:.3}"))
+        });
+        known.collect::<Vec<_>>().join(", ")
+    }
+
     fn lock(&self) -> MutexGuard<'_, Fields> {
         self.fields.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -176,6 +194,9 @@ pub struct Fields {
     /// Milliseconds in the queue in front of the engine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_ms: Option<f64>,
+    /// Milliseconds for fetching and decoding the images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images_ms: Option<f64>,
     /// Milliseconds until the first piece of the answer was there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_token_ms: Option<f64>,

@@ -188,7 +188,7 @@ fn tell(snapshot: &Snapshot, headers: &mut HeaderMap) {
 }
 
 /// A time as OpenAI writes it: `120ms`, `7s`, `6m0s`. Rounded up, so that it is true.
-fn short(time: std::time::Duration) -> String {
+pub(crate) fn short(time: std::time::Duration) -> String {
     let millis = time.as_micros().div_ceil(1000);
     if millis < 1000 {
         return format!("{millis}ms");

@@ -1,7 +1,8 @@
 //! A generation as server-sent events, in OpenAI's chunks.
 //!
-//! Everything but the text of a chunk is the same for all chunks of a stream and is written once.
 //! What is ready is sent together: a burst of tokens becomes one write.
+
+mod chunks;
 
 use std::{
     pin::Pin,
@@ -15,128 +16,19 @@ use actix_web::{
     web::{BufMut, Bytes, BytesMut},
 };
 use futures::{Stream, StreamExt, stream};
-use serde::Serialize;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::{
     audit::{Outcome, Record},
-    engine::{EngineError, Event, FinishReason, TokenUsage},
-    openai::response::Usage,
+    engine::{EngineError, Event, TokenUsage},
+    error::ApiError,
     routes::generation::Answers,
 };
 
+pub use chunks::{ChunkWriter, Head};
+
 /// Events taken at once.
 const BATCH: usize = 256;
-
-/// What all chunks of a stream share.
-pub struct ChunkWriter {
-    head: String,
-    tail: &'static str,
-    include_usage: bool,
-}
-
-/// The values that all chunks of a stream have.
-#[derive(Debug, Clone, Copy)]
-pub struct Head<'a> {
-    /// `chatcmpl-...`
-    pub id: &'a str,
-    /// Seconds since 1970.
-    pub created: u64,
-    /// The model's name as the client called it.
-    pub model: &'a str,
-    /// Names the build and the weights.
-    pub fingerprint: &'a str,
-    /// The tier it is served in.
-    pub tier: &'static str,
-    /// Add the usage chunk, and `usage: null` before it.
-    pub include_usage: bool,
-    /// Answers that the stream carries.
-    pub answers: usize,
-}
-
-impl ChunkWriter {
-    /// Chunks with these values.
-    pub fn new(head: Head<'_>) -> Self {
-        #[derive(Serialize)]
-        struct Values<'a> {
-            id: &'a str,
-            object: &'static str,
-            created: u64,
-            model: &'a str,
-            system_fingerprint: &'a str,
-            service_tier: &'static str,
-        }
-        let values = Values {
-            id: head.id,
-            object: "chat.completion.chunk",
-            created: head.created,
-            model: head.model,
-            system_fingerprint: head.fingerprint,
-            service_tier: head.tier,
-        };
-        let include_usage = head.include_usage;
-        let values = serde_json::to_string(&values).unwrap_or_default();
-        let mut head = format!("data: {values}");
-        head.pop(); // the closing brace: the choices follow
-        let tail = if include_usage {
-            ",\"usage\":null}\n\n"
-        } else {
-            "}\n\n"
-        };
-        Self {
-            head,
-            tail,
-            include_usage,
-        }
-    }
-
-    fn choice(&self, out: &mut BytesMut, delta: impl FnOnce(&mut BytesMut), finish: &str) {
-        out.put_slice(self.head.as_bytes());
-        out.put_slice(br#","choices":[{"index":0,"delta":{"#);
-        delta(out);
-        out.put_slice(br#"},"logprobs":null,"finish_reason":"#);
-        out.put_slice(finish.as_bytes());
-        out.put_slice(b"}]");
-        out.put_slice(self.tail.as_bytes());
-    }
-
-    fn role(&self, out: &mut BytesMut) {
-        self.choice(
-            out,
-            |out| out.put_slice(br#""role":"assistant","content":"","refusal":null"#),
-            "null",
-        );
-    }
-
-    fn delta(&self, out: &mut BytesMut, text: &str) {
-        self.choice(
-            out,
-            |out| {
-                out.put_slice(br#""content":"#);
-                // Writing into memory cannot fail.
-                let _ = serde_json::to_writer(out.writer(), text);
-            },
-            "null",
-        );
-    }
-
-    fn finish(&self, out: &mut BytesMut, reason: FinishReason, usage: TokenUsage) {
-        let word = match reason {
-            FinishReason::Stop => "\"stop\"",
-            FinishReason::Length => "\"length\"",
-            FinishReason::ToolCalls => "\"tool_calls\"",
-        };
-        self.choice(out, |_| {}, word);
-        if self.include_usage {
-            out.put_slice(self.head.as_bytes());
-            out.put_slice(br#","choices":[],"usage":"#);
-            let usage = Usage::new(usage.prompt, usage.image, usage.completion);
-            let _ = serde_json::to_writer(out.writer(), &usage);
-            out.put_slice(b"}\n\n");
-        }
-        out.put_slice(b"data: [DONE]\n\n");
-    }
-}
 
 struct Sending {
     events: Pin<Box<stream::ReadyChunks<Answers>>>,
@@ -144,6 +36,10 @@ struct Sending {
     keep_alive: Interval,
     started: bool,
     ended: bool,
+    /// Answers that have not finished.
+    open: usize,
+    /// What those cost that have.
+    usage: Option<TokenUsage>,
     record: Arc<Record>,
 }
 
@@ -160,6 +56,8 @@ pub fn body(
     let events = Box::pin(events.ready_chunks(BATCH));
     let sending = Sending {
         events,
+        open: writer.answers(),
+        usage: None,
         writer,
         keep_alive,
         started: false,
@@ -180,7 +78,7 @@ impl Sending {
         let mut out = BytesMut::with_capacity(512);
         if !self.started {
             self.started = true;
-            self.writer.role(&mut out);
+            self.writer.roles(&mut out);
             return out.freeze();
         }
         let batch = tokio::select! {
@@ -200,22 +98,32 @@ impl Sending {
                 break;
             }
             match event {
-                Ok((_, Event::Text { text, .. })) => self.writer.delta(&mut out, &text),
-                Ok((_, Event::Reasoning(_) | Event::Call { .. } | Event::Arguments { .. })) => {}
-                Ok((_, Event::Finished { reason, usage })) => {
-                    self.writer.finish(&mut out, reason, usage);
-                    self.ended = true;
-                }
-                Err(error) => {
-                    self.record.note(|fields| fields.error = Some(error.code()));
-                    out.put_slice(b"data: ");
-                    out.put_slice(error.to_json().as_bytes());
-                    out.put_slice(b"\n\n");
-                    self.ended = true;
-                }
+                Ok((index, event)) => self.write(&mut out, index, &event),
+                Err(error) => self.fail(&mut out, &error),
             }
         }
         out.freeze()
+    }
+
+    fn write(&mut self, out: &mut BytesMut, index: usize, event: &Event) {
+        self.writer.event(out, index, event);
+        if let Event::Finished { usage, .. } = event {
+            let total = self.usage.map_or(*usage, |before| before.and(*usage));
+            self.usage = Some(total);
+            self.open = self.open.saturating_sub(1);
+            if self.open == 0 {
+                self.writer.end(out, total);
+                self.ended = true;
+            }
+        }
+    }
+
+    fn fail(&mut self, out: &mut BytesMut, error: &ApiError) {
+        self.record.note(|fields| fields.error = Some(error.code()));
+        out.put_slice(b"data: ");
+        out.put_slice(error.to_json().as_bytes());
+        out.put_slice(b"\n\n");
+        self.ended = true;
     }
 }
 

@@ -4,6 +4,8 @@
 #[path = "api/helpers.rs"]
 mod helpers;
 
+#[path = "model/answers.rs"]
+mod answers;
 #[path = "model/faults.rs"]
 mod faults;
 #[path = "model/fidelity.rs"]

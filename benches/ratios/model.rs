@@ -9,7 +9,9 @@ use futures::StreamExt;
 use image::RgbImage;
 use porthole::{
     config::{ImagesConfig, ModelConfig},
-    engine::{Engine, Event, Job, Part, Role, SamplingParams, Turn, mistral::MistralEngine},
+    engine::{
+        Engine, Event, Inquiry, Job, Part, Role, SamplingParams, Turn, mistral::MistralEngine,
+    },
     media::image as media,
     metrics::Metrics,
 };
@@ -36,13 +38,10 @@ async fn direct(engine: &dyn Engine, image: &RgbImage) -> Timed {
         ..SamplingParams::default()
     };
     let started = Instant::now();
-    let turn = Turn {
-        role: Role::User,
-        parts,
-    };
-    let prompt = engine.prepare(vec![turn]).await;
+    let turn = Turn::new(Role::User, parts);
+    let prompt = engine.prepare(Inquiry::chat(vec![turn])).await;
     let job = Job {
-        images: vec![image.clone()],
+        images: Arc::new(vec![image.clone()]),
         sampling,
         on_end: Box::new(|_| {}),
     };
@@ -108,7 +107,11 @@ pub(crate) fn run() {
         });
         let header = media::inspect(&bytes, &ImagesConfig::default()).expect("an image");
         let (width, height) = header.upright();
-        let target = engine.info().geometry.target(width, height, 1 << 20);
+        let target = engine
+            .info()
+            .geometry
+            .expect("it sees images")
+            .target(width, height, 1 << 20);
         let image = Arc::new(media::decode(&bytes, header, target).expect("an image"));
         let client = reqwest::Client::new();
         direct(engine.as_ref(), &image).await;

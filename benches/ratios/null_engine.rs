@@ -7,8 +7,8 @@ use porthole::{
     audit::AuditLog,
     config::Config,
     engine::{
-        Engine, EngineError, Event, EventStream, FinishReason, Health, Job, ModelInfo, Prompt,
-        PromptTokens, TokenUsage, Turn,
+        Engine, EngineError, Event, EventStream, FinishReason, Health, Inquiry, Job, ModelInfo,
+        Prompt, PromptTokens, Reasoning, TokenUsage,
     },
     media::budget::ImageGeometry,
     metrics::Metrics,
@@ -30,9 +30,12 @@ impl NullEngine {
             max_pixels: 1 << 24,
         };
         let info = ModelInfo {
-            geometry,
+            geometry: Some(geometry),
             context_length: 1 << 20,
+            vocabulary: 1_000,
             fingerprint: "fp_null".into(),
+            tools: true,
+            reasoning: Reasoning::Never,
         };
         Arc::new(Self {
             info,
@@ -43,7 +46,7 @@ impl NullEngine {
 
 #[async_trait::async_trait]
 impl Engine for NullEngine {
-    async fn prepare(&self, _turns: Vec<Turn>) -> Result<Box<dyn Prompt>, EngineError> {
+    async fn prepare(&self, _inquiry: Inquiry) -> Result<Box<dyn Prompt>, EngineError> {
         Ok(Box::new(NullPrompt))
     }
 
@@ -71,20 +74,29 @@ impl Prompt for NullPrompt {
         }
     }
 
+    fn ids(&self) -> Vec<u32> {
+        (0..10).collect()
+    }
+
+    fn count(&self, text: &str) -> usize {
+        text.len()
+    }
+
     /// `max_tokens` words, all at once.
-    async fn generate(self: Box<Self>, job: Job) -> Result<EventStream, EngineError> {
+    async fn generate(&self, job: Job) -> Result<EventStream, EngineError> {
         let words = job.sampling.max_tokens.unwrap_or(4);
         let usage = TokenUsage {
             prompt: 10,
             image: 0,
             completion: words,
+            reasoning: 0,
         };
         let end = Event::Finished {
             reason: FinishReason::Stop,
             usage,
         };
         let events = (0..words)
-            .map(|_| Ok(Event::Delta("token ".into())))
+            .map(|_| Ok(Event::text("token ")))
             .chain([Ok(end)]);
         let events = events.collect::<Vec<_>>();
         (job.on_end)(usage);

@@ -106,7 +106,10 @@ impl Config {
         let images = &self.images;
         let server = &self.server;
         let rules = [
-            (self.all_models().any(|model| model.id.is_empty()), "model.id: is empty"),
+            (
+                self.all_models().any(|model| model.id.is_empty()),
+                "model.id: is empty",
+            ),
             (
                 self.model_names().any(str::is_empty),
                 "model.name, model.aliases: a name is empty",
@@ -251,6 +254,10 @@ mod tests {
         let keys = |value: &toml::Value| -> Vec<String> {
             let mut keys = Vec::new();
             for (section, table) in value.as_table().unwrap() {
+                // `[[models]]` has the keys of `[model]`, and there is none by default.
+                if section == "models" {
+                    continue;
+                }
                 for key in table.as_table().unwrap().keys() {
                     keys.push(format!("{section}.{key}"));
                 }

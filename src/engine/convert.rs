@@ -31,7 +31,10 @@ pub(super) fn messages(turns: Vec<Turn>, neutralizer: &Neutralizer, as_lists: bo
         message.insert("role".into(), role(turn.role).into());
         message.insert("content".into(), content);
         if !turn.calls.is_empty() {
-            let calls = turn.calls.into_iter().map(|call| self::call(call, neutralizer));
+            let calls = turn
+                .calls
+                .into_iter()
+                .map(|call| self::call(call, neutralizer));
             message.insert("tool_calls".into(), calls.collect());
         }
         if let Some(id) = turn.call_id {
@@ -102,12 +105,15 @@ pub(super) fn tools(toolbox: &Toolbox, neutralizer: &Neutralizer) -> Value {
 fn safe(value: Value, neutralizer: &Neutralizer) -> Value {
     match value {
         Value::String(text) => neutralizer.apply(text).into(),
-        Value::Array(items) => items.into_iter().map(|item| safe(item, neutralizer)).collect(),
+        Value::Array(items) => items
+            .into_iter()
+            .map(|item| safe(item, neutralizer))
+            .collect(),
         Value::Object(entries) => entries
             .into_iter()
             .map(|(key, value)| (neutralizer.apply(key), safe(value, neutralizer)))
             .collect(),
-        other => other,
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_)) => other,
     }
 }
 
@@ -139,6 +145,8 @@ fn marked(image: &RgbImage, salt: u64) -> RgbaImage {
 /// Sampling as the engine takes it: greedy, on logits that are ours already (`chooser.rs`).
 pub(super) fn sampling(max_tokens: usize) -> EngineParams {
     EngineParams {
+        // The engine takes `None` for 1.0 and 0 for greedy.
+        temperature: Some(0.0),
         max_len: Some(max_tokens),
         ..EngineParams::neutral()
     }
@@ -171,7 +179,12 @@ mod tests {
         let messages = messages(turns, &neutralizer, true);
         let content = &messages.json[0]["content"];
         assert_eq!(content.as_array().unwrap().len(), 2);
-        assert!(!content[1]["text"].as_str().unwrap().contains("<|image_pad|>"));
+        assert!(
+            !content[1]["text"]
+                .as_str()
+                .unwrap()
+                .contains("<|image_pad|>")
+        );
         assert_eq!(messages.cohort, [(32, 32)]);
     }
 
@@ -189,8 +202,16 @@ mod tests {
         };
         let turn = Turn {
             calls: vec![
-                ToolCall { id: evil.into(), name: evil.into(), arguments: json!({ evil: evil }).to_string() },
-                ToolCall { id: "a".into(), name: "b".into(), arguments: evil.into() },
+                ToolCall {
+                    id: evil.into(),
+                    name: evil.into(),
+                    arguments: json!({ evil: evil }).to_string(),
+                },
+                ToolCall {
+                    id: "a".into(),
+                    name: "b".into(),
+                    arguments: evil.into(),
+                },
             ],
             call_id: Some(evil.into()),
             ..Turn::new(Role::Tool, vec![Part::Text(evil.into())])

@@ -3,8 +3,10 @@
 //! A field is honoured; or it cannot change the answer and is accepted (and told in the
 //! `x-porthole-ignored` header); or it asks for what this server cannot do and is refused by name.
 //! A refused field is still welcome with the value that asks for nothing, since SDKs send defaults.
+//! docs/api.md holds the same table.
+#![allow(clippy::wildcard_enum_match_arm)] // JSON will not get a seventh type
 
-use super::json::Json;
+use super::{InvalidRequest, json::Json, read};
 
 /// What becomes of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,75 +19,173 @@ pub enum Rule {
     Refused,
 }
 
-/// Every top-level field of chat completions (OpenAI's API reference, 2026) and its rule.
-pub const FIELDS: &[(&str, Rule)] = &[
-    ("model", Rule::Honoured),
-    ("messages", Rule::Honoured),
-    ("temperature", Rule::Honoured),
-    ("top_p", Rule::Honoured),
-    ("max_completion_tokens", Rule::Honoured),
-    ("max_tokens", Rule::Honoured),
-    ("stop", Rule::Honoured),
-    ("stream", Rule::Honoured),
-    ("stream_options", Rule::Honoured),
-    ("user", Rule::Accepted),
-    ("safety_identifier", Rule::Accepted),
-    ("metadata", Rule::Accepted),
-    ("store", Rule::Accepted),
-    ("service_tier", Rule::Honoured),
-    ("prompt_cache_key", Rule::Accepted),
-    ("prompt_cache_options", Rule::Accepted),
-    ("prompt_cache_retention", Rule::Accepted),
-    ("prediction", Rule::Accepted),
-    ("verbosity", Rule::Accepted),
-    ("parallel_tool_calls", Rule::Accepted),
-    ("n", Rule::Refused),
-    ("seed", Rule::Refused),
-    ("logprobs", Rule::Refused),
-    ("top_logprobs", Rule::Refused),
-    ("logit_bias", Rule::Refused),
-    ("presence_penalty", Rule::Refused),
-    ("frequency_penalty", Rule::Refused),
-    ("response_format", Rule::Refused),
-    ("tools", Rule::Refused),
-    ("tool_choice", Rule::Refused),
-    ("reasoning_effort", Rule::Refused),
-    ("modalities", Rule::Refused),
-    ("audio", Rule::Refused),
-    ("moderation", Rule::Refused),
-    ("web_search_options", Rule::Refused),
-    ("functions", Rule::Refused),
-    ("function_call", Rule::Refused),
+/// A top-level field of chat completions.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// Its name in the body.
+    pub name: &'static str,
+    /// What becomes of it.
+    pub rule: Rule,
+    /// For people: its values and what they do, why it has no effect, or what is used instead.
+    pub says: &'static str,
+}
+
+const fn honoured(name: &'static str, says: &'static str) -> Field {
+    let rule = Rule::Honoured;
+    Field { name, rule, says }
+}
+
+const fn accepted(name: &'static str, says: &'static str) -> Field {
+    let rule = Rule::Accepted;
+    Field { name, rule, says }
+}
+
+const fn refused(name: &'static str, says: &'static str) -> Field {
+    let rule = Rule::Refused;
+    Field { name, rule, says }
+}
+
+/// Every field of OpenAI's API reference (2026), and the sampling fields that other servers share.
+pub const FIELDS: &[Field] = &[
+    honoured("model", "required; the served name or one of its aliases"),
+    honoured("messages", "required; 1 to 4096 turns, see below"),
+    honoured(
+        "temperature",
+        "0 (greedy) to 2; the model's own where absent",
+    ),
+    honoured("top_p", "0 to 1; the model's own where absent"),
+    honoured(
+        "top_k",
+        "extension: most tokens to choose from, 0 for all; the model's own where absent",
+    ),
+    honoured(
+        "min_p",
+        "extension: 0 to 1, least probability as a part of the likeliest token's",
+    ),
+    honoured("presence_penalty", "-2 to 2, over the tokens of the answer"),
+    honoured(
+        "frequency_penalty",
+        "-2 to 2, over the tokens of the answer",
+    ),
+    honoured(
+        "repetition_penalty",
+        "extension: more than 0, at most 2, over the tokens of prompt and answer; 1 does nothing",
+    ),
+    honoured(
+        "logit_bias",
+        "ids of tokens to -100 to 100; at most 1024 entries",
+    ),
+    honoured(
+        "seed",
+        "an integer of 64 bits; the same seed, prompt and parameters give the same answer",
+    ),
+    honoured(
+        "n",
+        "1 to 16 answers; each has a choice of its own, with `seed` + its index as seed",
+    ),
+    honoured(
+        "max_completion_tokens",
+        "at least 1; more than the context has room for is cut to that",
+    ),
+    honoured(
+        "max_tokens",
+        "the older name of `max_completion_tokens`; both only with the same value",
+    ),
+    honoured(
+        "stop",
+        "a string or up to 4, of 1 to 1024 bytes each; without effect (and told so) where the answer must be JSON",
+    ),
+    honoured(
+        "logprobs",
+        "`true` tells the log probability of each token of the text",
+    ),
+    honoured(
+        "top_logprobs",
+        "0 to 20 likeliest tokens beside each; needs `logprobs`",
+    ),
+    honoured(
+        "response_format",
+        "`text`, `json_object`, or `json_schema` with `name` and `schema`; always strict: the answer is held to the schema",
+    ),
+    honoured(
+        "tools",
+        "up to 128 functions with unique names; arguments are held to `parameters`; custom tools are refused",
+    ),
+    honoured(
+        "tool_choice",
+        "`none`, `auto`, `required`, a function, or `allowed_tools`",
+    ),
+    honoured(
+        "parallel_tool_calls",
+        "`false` allows one call an answer; without `tools` it has no effect and is told so",
+    ),
+    honoured(
+        "reasoning_effort",
+        "`none`; `minimal`, `low`, `medium`, `high`: at most 256, 1024, 4096, 16384 tokens of thought; `xhigh`, `max`: no limit; only for models that think",
+    ),
+    honoured("stream", "`true` for server-sent events"),
+    honoured(
+        "stream_options",
+        "only with `stream`: `include_usage`; `include_obfuscation` has no effect and is told so",
+    ),
+    honoured(
+        "service_tier",
+        "`auto`, `default`, `scale`: in turn; `flex`: after others; `priority`: before others, with the role",
+    ),
+    accepted("user", "limits are counted by credential"),
+    accepted("safety_identifier", "limits are counted by credential"),
+    accepted("metadata", "nothing is stored"),
+    accepted("store", "nothing is stored"),
+    accepted("prompt_cache_key", "no cache is kept between requests"),
+    accepted("prompt_cache_options", "no cache is kept between requests"),
+    accepted(
+        "prompt_cache_retention",
+        "no cache is kept between requests",
+    ),
+    accepted(
+        "prediction",
+        "a hint for speed, which the answer does not depend on",
+    ),
+    accepted("verbosity", "a hint that the model was not taught"),
+    refused("modalities", "answers are text; `[\"text\"]` is welcome"),
+    refused("audio", "answers are text"),
+    refused("moderation", "there is no moderation model"),
+    refused("web_search_options", "the model does not search the web"),
+    refused("functions", "deprecated: use `tools`"),
+    refused("function_call", "deprecated: use `tools` and `tool_choice`"),
 ];
 
-/// The rule of a field; `None` for one that OpenAI does not have either.
-pub fn rule(field: &str) -> Option<Rule> {
-    FIELDS
-        .iter()
-        .find(|(name, _)| *name == field)
-        .map(|(_, rule)| *rule)
+/// The row of a field; `None` for one that nobody has.
+pub fn field(name: &str) -> Option<&'static Field> {
+    FIELDS.iter().find(|field| field.name == name)
 }
 
 /// Whether a refused field's value asks for nothing that differs from leaving it out.
-pub fn asks_for_nothing(field: &str, value: &Json<'_>) -> bool {
+pub fn asks_for_nothing(name: &str, value: &Json<'_>) -> bool {
     let is_text = |value: &Json<'_>, text: &str| matches!(value, Json::String(s) if s == text);
-    match field {
-        "n" => matches!(value, Json::Number(n) if n.as_u64() == Some(1)),
-        "logprobs" => matches!(value, Json::Bool(false)),
-        "top_logprobs" | "presence_penalty" | "frequency_penalty" => {
-            matches!(value, Json::Number(n) if n.as_f64() == Some(0.0))
-        }
-        "logit_bias" => matches!(value, Json::Object(entries) if entries.is_empty()),
-        "tools" | "functions" => matches!(value, Json::Array(items) if items.is_empty()),
-        "tool_choice" | "function_call" => is_text(value, "none") || is_text(value, "auto"),
-        "reasoning_effort" => is_text(value, "none"),
-        "response_format" => {
-            matches!(value, Json::Object(entries)
-                if entries.len() == 1 && entries[0].0 == "type" && is_text(&entries[0].1, "text"))
-        }
-        "modalities" => {
-            matches!(value, Json::Array(items) if items.len() == 1 && is_text(&items[0], "text"))
-        }
+    match (name, value) {
+        ("functions", Json::Array(items)) => items.is_empty(),
+        ("function_call", value) => is_text(value, "none") || is_text(value, "auto"),
+        ("modalities", Json::Array(items)) => items.len() == 1 && is_text(&items[0], "text"),
         _ => false,
+    }
+}
+
+/// Why a field that was found in a body is refused.
+pub(super) fn refusal(field: &Field) -> InvalidRequest {
+    let Field { name, says, .. } = field;
+    let says = says.replace('`', "'");
+    let message =
+        format!("Unsupported parameter: '{name}' is not supported by this server: {says}.");
+    InvalidRequest::new("unsupported_parameter", *name, message)
+}
+
+/// What an accepted field would have to be where it had an effect.
+pub(super) fn check_accepted(name: &str, value: Json<'_>) -> Result<(), InvalidRequest> {
+    match name {
+        "store" => read::boolean(name, &value).map(drop),
+        "metadata" | "prediction" | "prompt_cache_options" => read::object(name, value).map(drop),
+        "verbosity" => read::one_of(name, &value, &["low", "medium", "high"]).map(drop),
+        _ => read::text(name, value).map(drop),
     }
 }

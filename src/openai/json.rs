@@ -7,6 +7,7 @@
 use std::{borrow::Cow, fmt};
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +37,29 @@ impl Json<'_> {
             Self::Array(_) => "an array",
             Self::Object(_) => "an object",
         }
+    }
+
+    /// The same value, owned; `None` where more than `depth` arrays and objects are inside one
+    /// another.
+    pub fn into_value(self, depth: usize) -> Option<Value> {
+        Some(match self {
+            Self::Null => Value::Null,
+            Self::Bool(value) => Value::Bool(value),
+            Self::Number(number) => Value::Number(number),
+            Self::String(text) => Value::String(text.into_owned()),
+            Self::Array(items) => {
+                let below = depth.checked_sub(1)?;
+                let items = items.into_iter().map(|item| item.into_value(below));
+                Value::Array(items.collect::<Option<_>>()?)
+            }
+            Self::Object(entries) => {
+                let below = depth.checked_sub(1)?;
+                let entries = entries
+                    .into_iter()
+                    .map(|(key, value)| Some((key.into_owned(), value.into_value(below)?)));
+                Value::Object(entries.collect::<Option<_>>()?)
+            }
+        })
     }
 
     /// Says the same as leaving the field out.

@@ -1,14 +1,18 @@
-//! The messages of a request: turns of text and image parts.
+//! The messages of a request: turns of text and image parts, and calls of tools.
 #![allow(clippy::wildcard_enum_match_arm)] // JSON will not get a seventh type
 
-use std::borrow::Cow;
+use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use super::{InvalidRequest, json::Json};
+use super::{InvalidRequest, ignored::Ignored, json::Json, part, read, tools};
 
 /// Most messages in one request, and most parts in one message.
-const MAX_ITEMS: usize = 4096;
+pub(super) const MAX_ITEMS: usize = 4096;
+/// Most calls in one message: as many as there can be tools.
+const MAX_CALLS: usize = 128;
+/// Longest id of a call, in bytes.
+const MAX_ID: usize = 256;
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,33 @@ pub struct Message {
     pub role: Role,
     /// What is said and shown, in order.
     pub parts: Vec<Part>,
+    /// What an assistant called.
+    pub calls: Vec<ToolCall>,
+    /// Which call a tool answers.
+    pub call_id: Option<String>,
+}
+
+impl Message {
+    /// A message that neither calls nor answers a call.
+    pub fn new(role: Role, parts: Vec<Part>) -> Self {
+        Self {
+            role,
+            parts,
+            calls: Vec::new(),
+            call_id: None,
+        }
+    }
+}
+
+/// A call of a tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolCall {
+    /// `call_...`
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// JSON, as the model wrote it.
+    pub arguments: String,
 }
 
 /// A piece of a turn.
@@ -67,60 +98,131 @@ pub enum Detail {
 pub(super) fn parse_messages(
     body: &Bytes,
     value: Json<'_>,
+    ignored: &mut Ignored,
 ) -> Result<Vec<Message>, InvalidRequest> {
-    let Json::Array(items) = value else {
-        return Err(InvalidRequest::wrong_type("messages", "an array", &value));
-    };
-    if items.is_empty() || items.len() > MAX_ITEMS {
-        let rule = format!(
-            "expected 1 to {MAX_ITEMS} messages, but got {}",
-            items.len()
-        );
-        return Err(InvalidRequest::wrong_value("messages", &rule));
-    }
-    items
-        .into_iter()
-        .enumerate()
-        .map(|(i, item)| parse_message(body, &format!("messages[{i}]"), item))
-        .collect()
-}
-
-fn parse_message(body: &Bytes, at: &str, value: Json<'_>) -> Result<Message, InvalidRequest> {
-    let Json::Object(entries) = value else {
-        return Err(InvalidRequest::wrong_type(at, "an object", &value));
-    };
-    let mut role = None;
-    let mut content = None;
-    for (key, value) in entries {
-        match key.as_ref() {
-            "role" => role = Some(parse_role(&format!("{at}.role"), &value)?),
-            "content" => content = Some(value),
-            // What an SDK's response message carries, sent back as it came: nothing is asked for.
-            "name" if matches!(value, Json::String(_) | Json::Null) => {}
-            _ if asks_for_nothing(&value) => {}
-            "tool_calls" | "function_call" | "audio" | "refusal" | "tool_call_id" => {
-                let param = format!("{at}.{key}");
-                let message = format!("'{param}' is not supported by this server.");
-                return Err(InvalidRequest::new("unsupported_parameter", param, message));
-            }
-            _ => return Err(unknown(at, &key)),
-        }
-    }
-    let role = role.ok_or_else(|| missing(&format!("{at}.role")))?;
-    let content_at = format!("{at}.content");
-    let parts = match content {
-        None | Some(Json::Null) => return Err(missing(&content_at)),
-        Some(Json::String(text)) => vec![Part::Text(text.into_owned())],
-        Some(Json::Array(items)) => parse_parts(body, &content_at, items)?,
-        Some(other) => {
-            return Err(InvalidRequest::wrong_type(
-                &content_at,
-                "a string or an array of parts",
-                &other,
+    let items = read::array("messages", value, "messages", 1..=MAX_ITEMS)?;
+    let mut known_calls = HashSet::new();
+    let mut messages = Vec::with_capacity(items.len());
+    for (i, item) in items.into_iter().enumerate() {
+        let at = format!("messages[{i}]");
+        let message = Draft::read(&at, item, ignored)?.finish(body, &at, ignored)?;
+        if let Some(id) = &message.call_id
+            && !known_calls.contains(id)
+        {
+            let rule = "no message of the assistant before it has a call with this id";
+            return Err(InvalidRequest::wrong_value(
+                &format!("{at}.tool_call_id"),
+                rule,
             ));
         }
-    };
-    Ok(Message { role, parts })
+        known_calls.extend(message.calls.iter().map(|call| call.id.clone()));
+        messages.push(message);
+    }
+    Ok(messages)
+}
+
+/// The fields of a message, before it is known which of them its role has.
+struct Draft<'a> {
+    role: Role,
+    content: Option<Json<'a>>,
+    refusal: Option<String>,
+    calls: Vec<ToolCall>,
+    call_id: Option<String>,
+}
+
+impl<'a> Draft<'a> {
+    fn read(at: &str, value: Json<'a>, ignored: &mut Ignored) -> Result<Self, InvalidRequest> {
+        let entries = read::object(at, value)?;
+        let role_at = format!("{at}.role");
+        let role = entries.iter().find(|(key, _)| key == "role");
+        let (_, role) = role.ok_or_else(|| read::missing(&role_at))?;
+        let mut draft = Self {
+            role: parse_role(&role_at, role)?,
+            content: None,
+            refusal: None,
+            calls: Vec::new(),
+            call_id: None,
+        };
+        for (key, value) in entries {
+            draft.set(at, &key, value, ignored)?;
+        }
+        Ok(draft)
+    }
+
+    fn set(
+        &mut self,
+        at: &str,
+        key: &str,
+        value: Json<'a>,
+        ignored: &mut Ignored,
+    ) -> Result<(), InvalidRequest> {
+        let param = format!("{at}.{}", read::shown(key));
+        let is_assistant = self.role == Role::Assistant;
+        match key {
+            "role" => {}
+            "content" => self.content = Some(value),
+            // What an SDK's response message carries, sent back as it came: nothing is asked for.
+            _ if asks_for_nothing(&value) => {}
+            "name" => {
+                read::text(&param, value)?;
+                ignored.add("messages.name");
+            }
+            "refusal" if is_assistant => {
+                self.refusal = Some(read::text(&param, value)?.into_owned());
+            }
+            // Templates leave the thoughts of earlier turns out.
+            "reasoning_content" if is_assistant => {
+                read::text(&param, value)?;
+                ignored.add("messages.reasoning_content");
+            }
+            "tool_calls" if is_assistant => self.calls = parse_calls(&param, value)?,
+            "tool_call_id" if self.role == Role::Tool => self.call_id = Some(id(&param, value)?),
+            "tool_calls" | "refusal" | "reasoning_content" => {
+                let rule = "only messages of the role 'assistant' have it";
+                return Err(InvalidRequest::wrong_value(&param, rule));
+            }
+            "tool_call_id" => {
+                let rule = "only messages of the role 'tool' have it";
+                return Err(InvalidRequest::wrong_value(&param, rule));
+            }
+            "function_call" | "audio" | "annotations" => return Err(unsupported_field(key, param)),
+            _ => return Err(read::unknown(at, key)),
+        }
+        Ok(())
+    }
+
+    fn finish(
+        self,
+        body: &Bytes,
+        at: &str,
+        ignored: &mut Ignored,
+    ) -> Result<Message, InvalidRequest> {
+        let content_at = format!("{at}.content");
+        let mut parts = match self.content {
+            None | Some(Json::Null) if self.calls.is_empty() && self.refusal.is_none() => {
+                return Err(read::missing(&content_at));
+            }
+            None | Some(Json::Null) => Vec::new(),
+            Some(Json::String(text)) => vec![Part::Text(text.into_owned())],
+            Some(Json::Array(items)) => {
+                part::parse_parts(body, &content_at, self.role, items, ignored)?
+            }
+            Some(other) => {
+                let expected = "a string or an array of parts";
+                return Err(InvalidRequest::wrong_type(&content_at, expected, &other));
+            }
+        };
+        parts.extend(self.refusal.map(Part::Text));
+        if self.role == Role::Tool && self.call_id.is_none() {
+            return Err(read::missing(&format!("{at}.tool_call_id")));
+        }
+        Ok(Message {
+            role: self.role,
+            parts,
+            calls: self.calls,
+            call_id: self.call_id,
+        })
+    }
 }
 
 fn asks_for_nothing(value: &Json<'_>) -> bool {
@@ -131,166 +233,79 @@ fn asks_for_nothing(value: &Json<'_>) -> bool {
     }
 }
 
-fn parse_role(at: &str, value: &Json<'_>) -> Result<Role, InvalidRequest> {
-    let Json::String(name) = value else {
-        return Err(InvalidRequest::wrong_type(at, "a string", value));
+fn unsupported_field(key: &str, param: String) -> InvalidRequest {
+    let instead = match key {
+        "function_call" => "; use 'tool_calls'",
+        _ => "",
     };
-    match name.as_ref() {
-        "system" | "developer" => Ok(Role::System),
-        "user" => Ok(Role::User),
-        "assistant" => Ok(Role::Assistant),
-        "tool" | "function" => Err(InvalidRequest::new(
-            "unsupported_value",
-            at,
-            format!("The role '{name}' is not supported by this server."),
-        )),
-        _ => Err(InvalidRequest::wrong_value(
-            at,
-            "supported values are 'system', 'developer', 'user' and 'assistant'",
-        )),
-    }
+    let message = format!("'{param}' is not supported by this server{instead}.");
+    InvalidRequest::new("unsupported_parameter", param, message)
 }
 
-fn parse_parts(body: &Bytes, at: &str, items: Vec<Json<'_>>) -> Result<Vec<Part>, InvalidRequest> {
-    if items.is_empty() || items.len() > MAX_ITEMS {
-        let rule = format!("expected 1 to {MAX_ITEMS} parts, but got {}", items.len());
-        return Err(InvalidRequest::wrong_value(at, &rule));
+fn parse_role(at: &str, value: &Json<'_>) -> Result<Role, InvalidRequest> {
+    let roles = ["system", "developer", "user", "assistant", "tool"];
+    if matches!(value, Json::String(name) if name == "function") {
+        let message = "The role 'function' is not supported by this server; use 'tool'.";
+        return Err(InvalidRequest::new("unsupported_value", at, message));
     }
-    items
-        .into_iter()
-        .enumerate()
-        .map(|(i, item)| parse_part(body, &format!("{at}[{i}]"), item))
+    Ok(match read::one_of(at, value, &roles)? {
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        "tool" => Role::Tool,
+        _ => Role::System,
+    })
+}
+
+fn id(param: &str, value: Json<'_>) -> Result<String, InvalidRequest> {
+    let id = read::text(param, value)?;
+    if (1..=MAX_ID).contains(&id.len()) {
+        return Ok(id.into_owned());
+    }
+    let rule = format!("expected an id of 1 to {MAX_ID} bytes");
+    Err(InvalidRequest::wrong_value(param, &rule))
+}
+
+fn parse_calls(at: &str, value: Json<'_>) -> Result<Vec<ToolCall>, InvalidRequest> {
+    let calls = read::array(at, value, "calls", 0..=MAX_CALLS)?;
+    let calls = calls.into_iter().enumerate();
+    calls
+        .map(|(i, call)| parse_call(&format!("{at}[{i}]"), call))
         .collect()
 }
 
-fn parse_part(body: &Bytes, at: &str, value: Json<'_>) -> Result<Part, InvalidRequest> {
-    let Json::Object(entries) = value else {
-        return Err(InvalidRequest::wrong_type(at, "an object", &value));
-    };
-    let mut kind = None;
-    let mut payload = Vec::new();
+fn parse_call(at: &str, value: Json<'_>) -> Result<ToolCall, InvalidRequest> {
+    let entries = read::object(at, value)?;
+    tools::check_kind(at, &entries)?;
+    let mut call_id = None;
+    let mut function = None;
     for (key, value) in entries {
         match key.as_ref() {
-            "type" => match value {
-                Json::String(name) => kind = Some(name),
-                other => {
-                    return Err(InvalidRequest::wrong_type(
-                        &format!("{at}.type"),
-                        "a string",
-                        &other,
-                    ));
-                }
-            },
-            // A hint for a prompt cache; it cannot change the answer.
-            "prompt_cache_breakpoint" => {}
-            _ => payload.push((key, value)),
+            "type" => {}
+            "id" => call_id = Some(id(&format!("{at}.id"), value)?),
+            "function" => function = Some(value),
+            // Put together from a stream, a call may still have its place.
+            "index" if matches!(value, Json::Number(_)) => {}
+            _ if value.is_null() => {}
+            _ => return Err(read::unknown(at, &key)),
         }
     }
-    let kind = kind.ok_or_else(|| missing(&format!("{at}.type")))?;
-    match kind.as_ref() {
-        "text" => match only(at, "text", payload)? {
-            Json::String(text) => Ok(Part::Text(text.into_owned())),
-            other => Err(InvalidRequest::wrong_type(
-                &format!("{at}.text"),
-                "a string",
-                &other,
-            )),
-        },
-        "image_url" => parse_image_url(
-            body,
-            &format!("{at}.image_url"),
-            only(at, "image_url", payload)?,
-        ),
-        "input_audio" | "file" | "refusal" => Err(InvalidRequest::new(
-            "unsupported_value",
-            format!("{at}.type"),
-            format!("Parts of type '{kind}' are not supported by this server."),
-        )),
-        _ => Err(InvalidRequest::wrong_value(
-            &format!("{at}.type"),
-            "supported values are 'text' and 'image_url'",
-        )),
-    }
-}
-
-/// The one field that a part of its type has.
-fn only<'a>(
-    at: &str,
-    name: &str,
-    payload: Vec<(Cow<'a, str>, Json<'a>)>,
-) -> Result<Json<'a>, InvalidRequest> {
-    let mut found = None;
-    for (key, value) in payload {
-        if key == name {
-            found = Some(value);
-        } else if !value.is_null() {
-            return Err(unknown(at, &key));
+    let id = call_id.ok_or_else(|| read::missing(&format!("{at}.id")))?;
+    let at = format!("{at}.function");
+    let function = function.ok_or_else(|| read::missing(&at))?;
+    let mut name = None;
+    let mut arguments = None;
+    for (key, value) in read::object(&at, function)? {
+        let param = format!("{at}.{}", read::shown(&key));
+        match key.as_ref() {
+            "name" => name = Some(read::name(&param, value)?),
+            "arguments" => arguments = Some(read::text(&param, value)?.into_owned()),
+            _ if value.is_null() => {}
+            _ => return Err(read::unknown(&at, &key)),
         }
     }
-    found.ok_or_else(|| missing(&format!("{at}.{name}")))
-}
-
-fn parse_image_url(body: &Bytes, at: &str, value: Json<'_>) -> Result<Part, InvalidRequest> {
-    let Json::Object(entries) = value else {
-        return Err(InvalidRequest::wrong_type(at, "an object", &value));
-    };
-    let mut url = None;
-    let mut detail = Detail::Auto;
-    for (key, value) in entries {
-        match (key.as_ref(), value) {
-            ("url", Json::String(text)) => url = Some(text),
-            ("url", other) => {
-                return Err(InvalidRequest::wrong_type(
-                    &format!("{at}.url"),
-                    "a string",
-                    &other,
-                ));
-            }
-            ("detail", Json::Null) => {}
-            ("detail", Json::String(name)) => {
-                detail = match name.as_ref() {
-                    "low" => Detail::Low,
-                    "auto" => Detail::Auto,
-                    // `original` asks for no shrinking; the largest budget is the most there is.
-                    "high" | "original" => Detail::High,
-                    _ => {
-                        return Err(InvalidRequest::wrong_value(
-                            &format!("{at}.detail"),
-                            "supported values are 'auto', 'low', 'high' and 'original'",
-                        ));
-                    }
-                }
-            }
-            ("detail", other) => {
-                return Err(InvalidRequest::wrong_type(
-                    &format!("{at}.detail"),
-                    "a string",
-                    &other,
-                ));
-            }
-            (_, Json::Null) => {}
-            _ => return Err(unknown(at, &key)),
-        }
-    }
-    let param = format!("{at}.url");
-    let url = match url.ok_or_else(|| missing(&param))? {
-        Cow::Borrowed(text) => body.slice_ref(text.as_bytes()),
-        Cow::Owned(text) => Bytes::from(text),
-    };
-    Ok(Part::Image(ImageUrl { url, detail, param }))
-}
-
-fn missing(param: &str) -> InvalidRequest {
-    InvalidRequest::new(
-        "missing_required_parameter",
-        param,
-        format!("Missing required parameter: '{param}'."),
-    )
-}
-
-fn unknown(at: &str, key: &str) -> InvalidRequest {
-    let key: String = key.chars().take(64).collect();
-    let param = format!("{at}.{key}");
-    let message = format!("Unknown parameter: '{param}'.");
-    InvalidRequest::new("unknown_parameter", param, message)
+    Ok(ToolCall {
+        id,
+        name: name.ok_or_else(|| read::missing(&format!("{at}.name")))?,
+        arguments: arguments.ok_or_else(|| read::missing(&format!("{at}.arguments")))?,
+    })
 }

@@ -1,10 +1,17 @@
 //! The wire vocabulary of OpenAI's chat completions: what clients send and what they get.
 
 pub mod fields;
+pub mod format;
+pub mod ignored;
 pub mod json;
 pub mod message;
+mod part;
+pub(crate) mod read;
 pub mod request;
 pub mod response;
+pub mod sampling;
+mod schema;
+pub mod tools;
 
 /// Why a request body was refused: what the client is told, and where in its body the fault is.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

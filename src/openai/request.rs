@@ -1,35 +1,40 @@
 //! The body of `POST /v1/chat/completions`, parsed into a type that cannot be wrong.
-#![allow(clippy::wildcard_enum_match_arm)] // JSON will not get a seventh type
 
 use bytes::Bytes;
 
 use super::{
     InvalidRequest,
-    fields::{Rule, asks_for_nothing, rule},
+    fields::{self, Rule, asks_for_nothing, field},
+    format::{self, ResponseFormat},
+    ignored::Ignored,
     json::Json,
     message::{Message, parse_messages},
+    read,
+    sampling::{Sampling, SamplingDraft},
+    schema::Definitions,
+    tools::{Tools, ToolsDraft},
 };
 
-/// Most stop sequences, as OpenAI has it.
-const MAX_STOPS: usize = 4;
-/// Longest stop sequence, in bytes: text is held back until it cannot become one.
-const MAX_STOP_BYTES: usize = 1024;
+/// Most answers to one request.
+const MAX_ANSWERS: usize = 16;
 
-/// A request for one chat completion.
+/// A request for chat completions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChatCompletionRequest {
     /// The model's name as the client calls it.
     pub model: String,
     /// The conversation; never empty.
     pub messages: Vec<Message>,
-    /// 0 (greedy) to 2; the model's default where none is given.
-    pub temperature: Option<f64>,
-    /// 0 to 1.
-    pub top_p: Option<f64>,
-    /// Longest answer, in tokens; at least 1.
-    pub max_tokens: Option<usize>,
-    /// Texts that end the answer and are not part of it.
-    pub stop: Vec<String>,
+    /// Answers wanted; at least 1.
+    pub answers: usize,
+    /// How tokens are chosen, and when an answer ends.
+    pub sampling: Sampling,
+    /// The form that the answer must have.
+    pub format: ResponseFormat,
+    /// What the model may call.
+    pub tools: Tools,
+    /// How long to think; the model's own way where none is given.
+    pub effort: Option<ReasoningEffort>,
     /// Server-sent events instead of one JSON document.
     pub stream: bool,
     /// End the stream with a chunk that has the usage.
@@ -37,7 +42,7 @@ pub struct ChatCompletionRequest {
     /// How urgent it is.
     pub service_tier: ServiceTier,
     /// Fields that were accepted without effect.
-    pub ignored: Vec<&'static str>,
+    pub ignored: Ignored,
 }
 
 /// How urgent a request is.
@@ -50,6 +55,23 @@ pub enum ServiceTier {
     Flex,
     /// Before others, where the credential allows it.
     Priority,
+}
+
+/// How long a model may think.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReasoningEffort {
+    /// Not at all.
+    None,
+    /// Very shortly.
+    Minimal,
+    /// Shortly.
+    Low,
+    /// Some time.
+    Medium,
+    /// Long.
+    High,
+    /// As long as it takes: `xhigh`, `max`.
+    Max,
 }
 
 impl ChatCompletionRequest {
@@ -72,26 +94,16 @@ impl ChatCompletionRequest {
         };
         let mut draft = Draft::default();
         for (key, value) in entries {
-            match rule(&key) {
+            let field = field(&key).ok_or_else(|| read::unknown("", &key))?;
+            match field.rule {
                 _ if value.is_null() && key != "model" && key != "messages" => {}
-                Some(Rule::Honoured) => draft.set(body, &key, value)?,
-                Some(Rule::Accepted) => draft.ignored.extend(
-                    super::fields::FIELDS
-                        .iter()
-                        .map(|(name, _)| *name)
-                        .find(|name| *name == key),
-                ),
-                Some(Rule::Refused) if asks_for_nothing(&key, &value) => {}
-                Some(Rule::Refused) => {
-                    let message =
-                        format!("Unsupported parameter: '{key}' is not supported by this server.");
-                    return Err(InvalidRequest::new("unsupported_parameter", key, message));
+                Rule::Honoured => draft.set(body, field.name, value)?,
+                Rule::Accepted => {
+                    fields::check_accepted(field.name, value)?;
+                    draft.ignored.add(field.name);
                 }
-                None => {
-                    let key: String = key.chars().take(64).collect();
-                    let message = format!("Unknown parameter: '{key}'.");
-                    return Err(InvalidRequest::new("unknown_parameter", key, message));
-                }
+                Rule::Refused if asks_for_nothing(field.name, &value) => {}
+                Rule::Refused => return Err(fields::refusal(field)),
             }
         }
         draft.finish()
@@ -102,180 +114,104 @@ impl ChatCompletionRequest {
 struct Draft {
     model: Option<String>,
     messages: Option<Vec<Message>>,
-    temperature: Option<f64>,
-    top_p: Option<f64>,
-    max_tokens: Option<usize>,
-    max_completion_tokens: Option<usize>,
-    stop: Vec<String>,
+    answers: Option<usize>,
+    sampling: SamplingDraft,
+    format: ResponseFormat,
+    tools: ToolsDraft,
+    definitions: Definitions,
+    effort: Option<ReasoningEffort>,
     stream: bool,
     include_usage: Option<bool>,
     service_tier: ServiceTier,
-    ignored: Vec<&'static str>,
+    ignored: Ignored,
 }
 
 impl Draft {
     fn set(&mut self, body: &Bytes, key: &str, value: Json<'_>) -> Result<(), InvalidRequest> {
+        if self.sampling.set(key, &value)? {
+            return Ok(());
+        }
+        let Some(value) = self.tools.set(key, value, &mut self.definitions)? else {
+            return Ok(());
+        };
         match key {
-            "model" => self.model = Some(parse_text(key, value)?),
-            "messages" => self.messages = Some(parse_messages(body, value)?),
-            "temperature" => self.temperature = Some(parse_number(key, &value, 2.0)?),
-            "top_p" => self.top_p = Some(parse_number(key, &value, 1.0)?),
-            "max_tokens" => self.max_tokens = Some(parse_count(key, &value)?),
-            "max_completion_tokens" => self.max_completion_tokens = Some(parse_count(key, &value)?),
-            "stop" => self.stop = parse_stop(value)?,
-            "stream" => self.stream = parse_bool(key, &value)?,
-            "stream_options" => self.include_usage = Some(self.parse_stream_options(value)?),
-            "service_tier" => self.service_tier = parse_tier(value)?,
-            _ => {}
+            "model" => self.model = Some(read::text(key, value)?.into_owned()),
+            "messages" => self.messages = Some(parse_messages(body, value, &mut self.ignored)?),
+            "n" => self.answers = Some(read::integer(key, &value, 1..=MAX_ANSWERS)?),
+            "response_format" => {
+                self.format = format::parse(value, &mut self.definitions, &mut self.ignored)?;
+            }
+            "reasoning_effort" => self.effort = Some(parse_effort(key, &value)?),
+            "stream" => self.stream = read::boolean(key, &value)?,
+            "stream_options" => self.include_usage = Some(self.stream_options(value)?),
+            "service_tier" => self.service_tier = parse_tier(key, &value)?,
+            // The table has no row that is honoured and not here: a test walks it.
+            _ => return Err(read::unknown("", key)),
         }
         Ok(())
     }
 
-    fn parse_stream_options(&mut self, value: Json<'_>) -> Result<bool, InvalidRequest> {
-        let Json::Object(entries) = value else {
-            return Err(InvalidRequest::wrong_type(
-                "stream_options",
-                "an object",
-                &value,
-            ));
-        };
+    fn stream_options(&mut self, value: Json<'_>) -> Result<bool, InvalidRequest> {
+        const AT: &str = "stream_options";
         let mut include_usage = false;
-        for (key, value) in entries {
-            let param = format!(
-                "stream_options.{}",
-                key.chars().take(64).collect::<String>()
-            );
+        for (key, value) in read::object(AT, value)? {
+            let param = format!("{AT}.{}", read::shown(&key));
             match key.as_ref() {
                 _ if value.is_null() => {}
-                "include_usage" => include_usage = parse_bool(&param, &value)?,
+                "include_usage" => include_usage = read::boolean(&param, &value)?,
                 "include_obfuscation" => {
-                    parse_bool(&param, &value)?;
-                    self.ignored.push("stream_options.include_obfuscation");
+                    read::boolean(&param, &value)?;
+                    self.ignored.add("stream_options.include_obfuscation");
                 }
-                _ => {
-                    let message = format!("Unknown parameter: '{param}'.");
-                    return Err(InvalidRequest::new("unknown_parameter", param, message));
-                }
+                _ => return Err(read::unknown(AT, &key)),
             }
         }
         Ok(include_usage)
     }
 
     fn finish(self) -> Result<ChatCompletionRequest, InvalidRequest> {
-        let missing = |param: &str| {
-            let message = format!("Missing required parameter: '{param}'.");
-            InvalidRequest::new("missing_required_parameter", param, message)
-        };
         if self.include_usage.is_some() && !self.stream {
             let rule = "it is only allowed when 'stream' is true";
             return Err(InvalidRequest::wrong_value("stream_options", rule));
         }
-        if let (Some(a), Some(b)) = (self.max_tokens, self.max_completion_tokens)
-            && a != b
-        {
-            let rule = "it contradicts 'max_completion_tokens'; set only one of them";
-            return Err(InvalidRequest::wrong_value("max_tokens", rule));
+        let mut ignored = self.ignored;
+        let sampling = self.sampling.finish()?;
+        if self.format != ResponseFormat::Text && !sampling.stop.is_empty() {
+            ignored.add("stop");
         }
         Ok(ChatCompletionRequest {
-            model: self.model.ok_or_else(|| missing("model"))?,
-            messages: self.messages.ok_or_else(|| missing("messages"))?,
-            temperature: self.temperature,
-            top_p: self.top_p,
-            max_tokens: self.max_completion_tokens.or(self.max_tokens),
-            stop: self.stop,
+            model: self.model.ok_or_else(|| read::missing("model"))?,
+            messages: self.messages.ok_or_else(|| read::missing("messages"))?,
+            answers: self.answers.unwrap_or(1),
+            sampling,
+            format: self.format,
+            tools: self.tools.finish(&mut ignored)?,
+            effort: self.effort,
             stream: self.stream,
             include_usage: self.include_usage.unwrap_or(false),
             service_tier: self.service_tier,
-            ignored: self.ignored,
+            ignored,
         })
     }
 }
 
-fn parse_text(param: &str, value: Json<'_>) -> Result<String, InvalidRequest> {
-    match value {
-        Json::String(text) => Ok(text.into_owned()),
-        other => Err(InvalidRequest::wrong_type(param, "a string", &other)),
-    }
+fn parse_tier(param: &str, value: &Json<'_>) -> Result<ServiceTier, InvalidRequest> {
+    let tiers = ["auto", "default", "flex", "scale", "priority"];
+    Ok(match read::one_of(param, value, &tiers)? {
+        "flex" => ServiceTier::Flex,
+        "priority" => ServiceTier::Priority,
+        _ => ServiceTier::Default,
+    })
 }
 
-fn parse_bool(param: &str, value: &Json<'_>) -> Result<bool, InvalidRequest> {
-    match value {
-        Json::Bool(value) => Ok(*value),
-        other => Err(InvalidRequest::wrong_type(param, "a boolean", other)),
-    }
-}
-
-fn parse_number(param: &str, value: &Json<'_>, max: f64) -> Result<f64, InvalidRequest> {
-    let Json::Number(number) = value else {
-        return Err(InvalidRequest::wrong_type(param, "a number", value));
-    };
-    match number.as_f64() {
-        Some(number) if (0.0..=max).contains(&number) => Ok(number),
-        _ => Err(InvalidRequest::wrong_value(
-            param,
-            &format!("expected a number from 0 to {max}"),
-        )),
-    }
-}
-
-fn parse_count(param: &str, value: &Json<'_>) -> Result<usize, InvalidRequest> {
-    let Json::Number(number) = value else {
-        return Err(InvalidRequest::wrong_type(param, "an integer", value));
-    };
-    match number.as_u64().and_then(|n| usize::try_from(n).ok()) {
-        Some(count) if count >= 1 => Ok(count),
-        _ => Err(InvalidRequest::wrong_value(
-            param,
-            "expected an integer of at least 1",
-        )),
-    }
-}
-
-fn parse_tier(value: Json<'_>) -> Result<ServiceTier, InvalidRequest> {
-    match parse_text("service_tier", value)?.as_str() {
-        "auto" | "default" | "scale" => Ok(ServiceTier::Default),
-        "flex" => Ok(ServiceTier::Flex),
-        "priority" => Ok(ServiceTier::Priority),
-        _ => Err(InvalidRequest::wrong_value(
-            "service_tier",
-            "expected one of auto, default, flex, scale, priority",
-        )),
-    }
-}
-
-fn parse_stop(value: Json<'_>) -> Result<Vec<String>, InvalidRequest> {
-    let items = match value {
-        Json::String(text) => vec![Json::String(text)],
-        Json::Array(items) => items,
-        other => {
-            return Err(InvalidRequest::wrong_type(
-                "stop",
-                "a string or an array of strings",
-                &other,
-            ));
-        }
-    };
-    if items.len() > MAX_STOPS {
-        return Err(InvalidRequest::wrong_value(
-            "stop",
-            &format!("expected at most {MAX_STOPS} sequences"),
-        ));
-    }
-    items
-        .into_iter()
-        .map(|item| match item {
-            Json::String(text) if !text.is_empty() && text.len() <= MAX_STOP_BYTES => {
-                Ok(text.into_owned())
-            }
-            Json::String(_) => Err(InvalidRequest::wrong_value(
-                "stop",
-                &format!("expected sequences of 1 to {MAX_STOP_BYTES} bytes"),
-            )),
-            other => Err(InvalidRequest::wrong_type(
-                "stop",
-                "a string or an array of strings",
-                &other,
-            )),
-        })
-        .collect()
+fn parse_effort(param: &str, value: &Json<'_>) -> Result<ReasoningEffort, InvalidRequest> {
+    let efforts = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+    Ok(match read::one_of(param, value, &efforts)? {
+        "none" => ReasoningEffort::None,
+        "minimal" => ReasoningEffort::Minimal,
+        "low" => ReasoningEffort::Low,
+        "medium" => ReasoningEffort::Medium,
+        "high" => ReasoningEffort::High,
+        _ => ReasoningEffort::Max,
+    })
 }

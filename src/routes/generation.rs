@@ -4,29 +4,29 @@
 //! charged; the request waits for its turn; only then are pixels decoded and is the engine asked.
 //! Everything a request holds hangs on its answer and is given back when that is dropped.
 
-use std::{
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Poll, ready},
-    time::{Duration, Instant},
-};
+mod collected;
+mod running;
+
+use std::{pin::Pin, sync::Arc, time::Instant};
 
 use actix_web::{HttpMessage, HttpRequest, web::Data};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use image::RgbImage;
 
+pub use self::collected::{Collected, collect, first_event};
+use self::running::{Work, noted, until_revoked};
 use crate::{
-    admission::{Permit, Queue, Slot, Ticket},
+    admission::{Permit, Queue, Ticket},
     audit::{ImageFields, Record, millis},
     auth::{AuthError, Session},
     caller::Role,
     engine::{
-        Engine, EngineError, Event, FinishReason, Input, Inquiry, Job, Part, Prompt,
-        SamplingParams, TokenLogprob, TokenUsage, ToolCall, Turn,
+        Engine, EngineError, Event, Input, Inquiry, Job, Part, Prompt, SamplingParams, ToolCall,
+        Turn,
     },
     error::ApiError,
-    limits::{Cost, Entry, Reservation},
-    media::{DecodedPermit, Encoded, ImageCeiling},
+    limits::{Cost, Entry, Reservation, Snapshot},
+    media::{Encoded, ImageCeiling},
     openai::{
         InvalidRequest,
         message::{self, ImageUrl},
@@ -35,9 +35,6 @@ use crate::{
     state::{AppState, ServedModel},
 };
 
-/// How long the head of a streaming response waits for the first event, so that an early failure is
-/// a real status code.
-const FIRST_EVENT: Duration = Duration::from_secs(1);
 /// Tokens that an answer without a limit of its own is taken to have, until it has ended.
 const ASSUMED_ANSWER: usize = 1024;
 
@@ -65,6 +62,11 @@ impl Visit {
             }),
             _ => Err(AuthError::Missing.into()),
         }
+    }
+
+    /// What is left to the caller.
+    pub fn limits(&self) -> Snapshot {
+        self.entry.snapshot()
     }
 
     fn class(&self, tier: ServiceTier) -> (u8, &'static str) {
@@ -165,7 +167,11 @@ pub async fn prepare(
 
 fn check_sampling(sampling: &SamplingParams, engine: &dyn Engine) -> Result<(), EngineError> {
     let vocabulary = engine.info().vocabulary;
-    match sampling.logit_bias.iter().find(|(id, _)| *id as usize >= vocabulary) {
+    match sampling
+        .logit_bias
+        .iter()
+        .find(|(id, _)| *id as usize >= vocabulary)
+    {
         None => Ok(()),
         Some((id, _)) => Err(EngineError::Refused {
             param: "logit_bias",
@@ -265,14 +271,17 @@ impl Waiting {
         };
         let record = self.record;
         record.note(|fields| fields.queue_ms = Some(millis(since.elapsed())));
+        let since = Instant::now();
         let decoded = state.media.decode(ready.images).await?;
-        drop(ready.hold);
-        let work = Arc::new(Work {
-            used: Mutex::new(None),
-            account: Some((self.reservation, slot)),
-            record: record.clone(),
-            _held: (decoded.hold, self.entry),
+        record.note(|fields| {
+            // Beside the time it took to fetch them; there are none where there is none.
+            let fetched = fields.images_ms;
+            fields.images_ms = fetched.map(|fetched| fetched + millis(since.elapsed()));
         });
+        drop(ready.hold);
+        let account = (self.reservation, slot);
+        let held = (decoded.hold, self.entry);
+        let work = Arc::new(Work::new(account, record.clone(), held));
         let images = Arc::new(decoded.images);
         let prompt = ready.prompt;
         let jobs = jobs(ready.sampling, ready.answers, &images, &work);
@@ -280,15 +289,21 @@ impl Waiting {
         let answers = jobs.enumerate().map(move |(index, job)| {
             let prompt = prompt.clone();
             let events = async move { prompt.generate(job).await };
-            Box::pin(stream::once(events).try_flatten().map_ok(move |event| (index, event)))
+            Box::pin(
+                stream::once(events)
+                    .try_flatten()
+                    .map_ok(move |event| (index, event)),
+            )
         });
-        let events: Pin<Box<dyn Stream<Item = Result<(usize, Event), EngineError>>>> =
-            if ready.answers == 1 {
-                Box::pin(stream::iter(answers).flatten())
-            } else {
-                // As many at once as the engine computes at once: more would take the turns of others.
-                Box::pin(stream::iter(answers).flatten_unordered(self.width.min(ready.answers)))
-            };
+        let events = if ready.answers == 1 {
+            stream::iter(answers).flatten().left_stream()
+        } else {
+            // As many at once as the engine computes at once: more would take the turns of others.
+            let at_once = self.width.min(ready.answers);
+            stream::iter(answers)
+                .flatten_unordered(at_once)
+                .right_stream()
+        };
         let events = noted(events, ready.permit, record);
         Ok(Box::pin(until_revoked(events, session)))
     }
@@ -314,80 +329,6 @@ fn jobs(
     })
 }
 
-/// What a request holds while the engine works on it, and what that has cost.
-struct Work {
-    used: Mutex<Option<TokenUsage>>,
-    account: Option<(Reservation, Slot)>,
-    record: Arc<Record>,
-    _held: (DecodedPermit, Arc<Entry>),
-}
-
-impl Work {
-    fn add(&self, usage: TokenUsage) {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        *used = Some(used.map_or(usage, |before| before.and(usage)));
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        let used = self.used.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // Where the engine never had it, what was reserved is given back.
-        if let (Some(usage), Some((reservation, slot))) = (used.take(), self.account.take()) {
-            let worked = (usage.prompt + usage.completion) as u64;
-            reservation.settle(worked);
-            slot.worked(worked);
-            self.record
-                .note(|fields| fields.completion_tokens = Some(usage.completion));
-        }
-    }
-}
-
-/// The events, with what the audit line tells of them noted.
-fn noted(
-    events: impl Stream<Item = Result<(usize, Event), EngineError>> + 'static,
-    permit: Permit,
-    record: Arc<Record>,
-) -> impl Stream<Item = Result<(usize, Event), ApiError>> + 'static {
-    let mut silent = true;
-    events.map(move |event| {
-        let _held = &permit;
-        match &event {
-            Ok((_, Event::Finished { reason, .. })) => {
-                record.note(|fields| fields.finish_reason = Some(reason.word()));
-            }
-            Ok(_) if silent => {
-                silent = false;
-                record.note(|fields| fields.first_token_ms = Some(record.elapsed_ms()));
-            }
-            Ok(_) | Err(_) => {}
-        }
-        event.map_err(ApiError::from)
-    })
-}
-
-/// The events, until the credential is revoked: then an error.
-fn until_revoked(
-    events: impl Stream<Item = Result<(usize, Event), ApiError>> + 'static,
-    mut session: Session,
-) -> impl Stream<Item = Result<(usize, Event), ApiError>> {
-    let mut events = Box::pin(events);
-    let mut revoked = Box::pin(async move { session.revoked().await });
-    let mut over = false;
-    stream::poll_fn(move |context| {
-        if over {
-            return Poll::Ready(None);
-        }
-        if let Poll::Ready(event) = events.as_mut().poll_next(context) {
-            return Poll::Ready(event);
-        }
-        // Only between tokens: a model takes far longer over one than this takes.
-        ready!(revoked.as_mut().poll(context));
-        over = true;
-        Poll::Ready(Some(Err(AuthError::Invalid("revoked").into())))
-    })
-}
-
 async fn fetch_images(
     state: &AppState,
     visit: &Visit,
@@ -406,6 +347,10 @@ async fn fetch_images(
             .into()),
         };
     };
+    if urls.is_empty() {
+        return Ok(Vec::new());
+    }
+    let since = Instant::now();
     let caller = &visit.session.caller;
     let ceiling = ImageCeiling {
         max_pixels: caller.min_right(|rights| rights.max_image_pixels),
@@ -416,6 +361,7 @@ async fn fetch_images(
         .fetch(&caller.id, urls, geometry, ceiling)
         .await?;
     visit.record.note(|fields| {
+        fields.images_ms = Some(millis(since.elapsed()));
         fields.images = images
             .iter()
             .map(|image| ImageFields {
@@ -450,88 +396,20 @@ pub fn turns(messages: Vec<message::Message>) -> (Vec<Turn>, Vec<ImageUrl>) {
                 Part::Image((0, 0))
             }
         });
-        Turn::new(message.role, parts.collect())
+        Turn {
+            role: message.role,
+            parts: parts.collect(),
+            calls: message.calls.into_iter().map(call).collect(),
+            call_id: message.call_id,
+        }
     });
     (turns.collect(), images)
 }
 
-/// Waits a moment for the first event, so that an early error is an error response.
-///
-/// # Errors
-/// That error.
-pub async fn first_event(mut events: Answers) -> Result<Answers, ApiError> {
-    match tokio::time::timeout(FIRST_EVENT, events.next()).await {
-        Ok(Some(first)) => {
-            let first = first?;
-            Ok(Box::pin(stream::once(async { Ok(first) }).chain(events)))
-        }
-        Ok(None) => Err(EngineError::Failed("no events came".into()).into()),
-        Err(_) => Ok(events),
-    }
-}
-
-/// A whole answer.
-#[derive(Debug, Default)]
-pub struct Collected {
-    /// What it says.
-    pub text: String,
-    /// What it thought before.
-    pub reasoning: String,
-    /// What it calls.
-    pub calls: Vec<ToolCall>,
-    /// The tokens of the text, where they were asked for.
-    pub tokens: Vec<TokenLogprob>,
-    /// Why it ended; `None` while it has not.
-    pub reason: Option<FinishReason>,
-}
-
-impl Collected {
-    /// Adds an event.
-    pub fn add(&mut self, event: Event) {
-        match event {
-            Event::Text { text, tokens } => {
-                self.text.push_str(&text);
-                self.tokens.extend(tokens);
-            }
-            Event::Reasoning(text) => self.reasoning.push_str(&text),
-            Event::Call { id, name, .. } => self.calls.push(ToolCall {
-                id,
-                name,
-                arguments: String::new(),
-            }),
-            Event::Arguments { index, text } => {
-                if let Some(call) = self.calls.get_mut(index) {
-                    call.arguments.push_str(&text);
-                }
-            }
-            Event::Finished { reason, .. } => self.reason = Some(reason),
-        }
-    }
-}
-
-/// The whole answers, and what they cost together.
-///
-/// # Errors
-/// Whatever breaks one off.
-pub async fn collect(
-    mut events: Answers,
-    answers: usize,
-) -> Result<(Vec<Collected>, TokenUsage), ApiError> {
-    let mut collected: Vec<Collected> = (0..answers).map(|_| Collected::default()).collect();
-    let mut total: Option<TokenUsage> = None;
-    while let Some(event) = events.next().await {
-        let (index, event) = event?;
-        if let Event::Finished { usage, .. } = &event {
-            total = Some(total.map_or(*usage, |before| before.and(*usage)));
-        }
-        if let Some(answer) = collected.get_mut(index) {
-            answer.add(event);
-        }
-    }
-    match total {
-        Some(total) if collected.iter().all(|answer| answer.reason.is_some()) => {
-            Ok((collected, total))
-        }
-        _ => Err(EngineError::Failed("the events broke off".into()).into()),
+fn call(call: message::ToolCall) -> ToolCall {
+    ToolCall {
+        id: call.id,
+        name: call.name,
+        arguments: call.arguments,
     }
 }

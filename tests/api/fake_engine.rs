@@ -10,12 +10,13 @@ use image::RgbImage;
 use porthole::{
     engine::{
         Engine, EngineError, Event, EventStream, FinishReason, Health, Input, Inquiry, Job,
-        ModelInfo, OnEnd, Part, Prompt, PromptTokens, Reasoning, Role, SamplingParams, TokenUsage,
-        Turn,
+        LikelyToken, ModelInfo, OnEnd, Part, Prompt, PromptTokens, Reasoning, Role, SamplingParams,
+        TokenLogprob, TokenUsage, Turn,
     },
     media::budget::ImageGeometry,
     state::EngineState,
 };
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::helpers::{TestServer, config, start};
@@ -29,6 +30,8 @@ pub struct FakeEngine {
     pub width: AtomicUsize,
     /// Generations under way.
     pub running: Arc<AtomicUsize>,
+    /// Requests it was given to count.
+    pub prepared: AtomicUsize,
 }
 
 impl FakeEngine {
@@ -51,6 +54,7 @@ impl FakeEngine {
             asked: Arc::default(),
             width: AtomicUsize::new(1_000),
             running: Arc::default(),
+            prepared: AtomicUsize::new(0),
         })
     }
 
@@ -76,6 +80,7 @@ pub struct Asked {
 
 struct FakePrompt {
     inquiry: Inquiry,
+    answers: AtomicUsize,
     asked: Arc<Mutex<Vec<Asked>>>,
     running: Arc<AtomicUsize>,
 }
@@ -110,6 +115,7 @@ fn last_text(turns: &[Turn]) -> String {
 impl Engine for FakeEngine {
     /// "refuse" is an early error.
     async fn prepare(&self, inquiry: Inquiry) -> Result<Box<dyn Prompt>, EngineError> {
+        self.prepared.fetch_add(1, Ordering::SeqCst);
         if last_text(&turns(&inquiry)) == "refuse" {
             return Err(EngineError::ContextLengthExceeded {
                 prompt: 5000,
@@ -119,6 +125,7 @@ impl Engine for FakeEngine {
         }
         Ok(Box::new(FakePrompt {
             inquiry,
+            answers: AtomicUsize::new(0),
             asked: self.asked.clone(),
             running: self.running.clone(),
         }))
@@ -134,6 +141,78 @@ impl Engine for FakeEngine {
 
     fn health(&self) -> watch::Receiver<Health> {
         self.health.subscribe()
+    }
+}
+
+/// What a test would have the engine say: `events:` and a JSON list of events, or a list of such
+/// lists, one an answer.
+fn scripted(script: &str, answer: usize) -> Vec<Result<Event, EngineError>> {
+    let script: Value = serde_json::from_str(script).unwrap();
+    let events = match &script[0] {
+        Value::Array(_) => &script[answer],
+        _ => &script,
+    };
+    events.as_array().unwrap().iter().map(event).collect()
+}
+
+fn event(event: &Value) -> Result<Event, EngineError> {
+    let text = |value: &Value| value.as_str().unwrap().to_string();
+    let number = |value: &Value| usize::try_from(value.as_u64().unwrap_or(0)).unwrap();
+    let (kind, value) = event.as_object().unwrap().iter().next().unwrap();
+    Ok(match kind.as_str() {
+        "text" => Event::text(text(value)),
+        "tokens" => {
+            let tokens: Vec<TokenLogprob> = value.as_array().unwrap().iter().map(token).collect();
+            let bytes = tokens.iter().flat_map(|token| token.token.bytes.clone());
+            // Part of a character is said with what completes it.
+            let text = String::from_utf8(bytes.collect()).unwrap_or_default();
+            Event::Text { text, tokens }
+        }
+        "reasoning" => Event::Reasoning(text(value)),
+        "call" => Event::Call {
+            index: number(&value["index"]),
+            id: text(&value["id"]),
+            name: text(&value["name"]),
+        },
+        "arguments" => Event::Arguments {
+            index: number(&value["index"]),
+            text: text(&value["text"]),
+        },
+        "finished" => Event::Finished {
+            reason: match value["reason"].as_str().unwrap() {
+                "stop" => FinishReason::Stop,
+                "length" => FinishReason::Length,
+                "tool_calls" => FinishReason::ToolCalls,
+                other => panic!("no reason: {other}"),
+            },
+            usage: TokenUsage {
+                prompt: PROMPT.total,
+                image: PROMPT.image,
+                completion: number(&value["completion"]),
+                reasoning: number(&value["reasoning"]),
+            },
+        },
+        "failed" => return Err(EngineError::Failed(text(value))),
+        other => panic!("no event: {other}"),
+    })
+}
+
+/// `[bytes or text, logprob, [bytes or text, logprob], ...]`: the token and the likeliest ones.
+fn token(token: &Value) -> TokenLogprob {
+    let likely = |bytes: &Value, logprob: &Value| LikelyToken {
+        bytes: match bytes {
+            Value::String(text) => text.clone().into_bytes(),
+            bytes => serde_json::from_value(bytes.clone()).unwrap(),
+        },
+        logprob: logprob
+            .as_f64()
+            .map_or(f32::NEG_INFINITY, |logprob| logprob as f32),
+    };
+    let items = token.as_array().unwrap();
+    let top = items[2..].iter().map(|pair| likely(&pair[0], &pair[1]));
+    TokenLogprob {
+        token: likely(&items[0], &items[1]),
+        top: top.collect(),
     }
 }
 
@@ -173,7 +252,8 @@ impl Prompt for FakePrompt {
     }
 
     /// "fail" is an error after the first word, "hang" says one word and no more, "mute" says
-    /// nothing at all, "endless" talks for ever; all else is echoed word by word.
+    /// nothing at all, "endless" talks for ever, "events:" is a script; all else is echoed word by
+    /// word.
     async fn generate(&self, job: Job) -> Result<EventStream, EngineError> {
         let turns = turns(&self.inquiry);
         let text = last_text(&turns);
@@ -203,6 +283,10 @@ impl Prompt for FakePrompt {
             "endless" => Box::pin(stream::repeat_with(move || {
                 Ok(Event::text("word ".repeat(200)))
             })),
+            script if script.starts_with("events:") => {
+                let answer = self.answers.fetch_add(1, Ordering::SeqCst);
+                Box::pin(stream::iter(scripted(&script["events:".len()..], answer)))
+            }
             _ => {
                 let end = Event::Finished {
                     reason: FinishReason::Stop,

@@ -160,7 +160,10 @@ impl State {
                 logprobs: None,
             });
         }
-        let before = self.plan.logprobs.map(|top| sampling::Likely::of(logits, top));
+        let before = self
+            .plan
+            .logprobs
+            .map(|top| sampling::Likely::of(logits, top));
         if let Some(penalty) = self.plan.sampling.repetition_penalty {
             let prompt = self
                 .prompt
@@ -168,7 +171,8 @@ impl State {
             sampling::penalize_repetition(logits, prompt, &self.written, penalty);
         }
         self.plan.sampling.penalize(logits, &self.written);
-        let token = match self.forced.pop_front() {
+        let forced = self.forced.pop_front();
+        let token = match forced {
             Some(token) => token,
             None => {
                 self.forbid(logits)?;
@@ -177,7 +181,7 @@ impl State {
             }
         };
         *self.written.entry(token).or_default() += 1;
-        let kind = self.advance(token)?;
+        let kind = self.advance(token, forced.is_some())?;
         let logprobs = before.map(|likely| (likely.logprob(token), likely.top));
         Ok(Chosen {
             token,
@@ -209,7 +213,7 @@ impl State {
         Ok(())
     }
 
-    fn advance(&mut self, token: u32) -> Result<Kind, String> {
+    fn advance(&mut self, token: u32, forced: bool) -> Result<Kind, String> {
         let thinking = self.plan.thinking.as_ref();
         if self.stage == Stage::Start {
             self.stage = match thinking {
@@ -227,7 +231,7 @@ impl State {
                 self.stage = Stage::Answer;
                 return Ok(Kind::ThoughtEnd);
             }
-            if self.thoughts >= thinking.budget && self.forced.is_empty() {
+            if self.thoughts >= thinking.budget && !forced {
                 self.forced.extend(&thinking.closing);
             }
             return Ok(Kind::Thought);
@@ -239,7 +243,7 @@ impl State {
         match &mut self.plan.rule {
             Rule::Whole(matcher) => {
                 // What closes the thinking may go on into the answer with white space.
-                if self.forced.is_empty() {
+                if !forced {
                     consume(matcher, token)?;
                 }
                 Ok(self.kind_of(token))

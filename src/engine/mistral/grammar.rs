@@ -107,10 +107,7 @@ impl Grammars {
         };
         let call = format!("call: ({bodies}) \"\\n\" <[{close}]>");
         match (required, json) {
-            (true, _) => self.whole(
-                &format!("start: <[{open}]> call{more}\n{call}"),
-                "tools",
-            ),
+            (true, _) => self.whole(&format!("start: <[{open}]> call{more}\n{call}"), "tools"),
             (false, Some(json)) => self.whole(
                 &format!("start: json | <[{open}]> call{more}\njson: {json}\n{call}"),
                 "tools",
@@ -128,14 +125,21 @@ impl Grammars {
 
     fn compile(&self, lark: &str, param: &'static str) -> Result<Matcher, EngineError> {
         let grammar = TopLevelGrammar::from_lark(lark.to_string());
-        let parser = self.factory.create_parser(grammar);
-        parser
-            .map(|parser| Matcher::new(Ok(parser)))
-            .map_err(|error| EngineError::Refused {
-                param,
-                code: "invalid_schema",
-                message: format!("Invalid schema in '{param}': {}.", reason(&error.to_string())),
-            })
+        let matcher = self.factory.create_parser(grammar).and_then(|parser| {
+            let matcher = Matcher::new(Ok(parser));
+            // Some schemas show only at the first token that nothing satisfies them, or that
+            // they are too large.
+            matcher.deep_clone().compute_mask_or_eos()?;
+            Ok(matcher)
+        });
+        matcher.map_err(|error| EngineError::Refused {
+            param,
+            code: "invalid_schema",
+            message: format!(
+                "Invalid schema in '{param}': {}.",
+                reason(&error.to_string())
+            ),
+        })
     }
 
     /// The text of a token.
@@ -186,13 +190,19 @@ fn as_object(schema: Value) -> Value {
     match schema {
         Value::Bool(true) | Value::Null => json!({}),
         Value::Bool(false) => json!({ "not": {} }),
-        schema => schema,
+        other @ (Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => other,
     }
 }
 
-/// The first line of the compiler's words, without its internals.
+/// The compiler's words, without its internals.
 fn reason(error: &str) -> String {
-    let line = error.lines().find(|line| !line.trim().is_empty());
-    let line = line.unwrap_or("it cannot be compiled").trim();
-    line.trim_end_matches('.').chars().take(300).collect()
+    let words = error
+        .split_once("JSON schema: ")
+        .map_or(error, |(_, words)| words);
+    let lines = words
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('<'));
+    let words = lines.collect::<Vec<_>>().join(" ");
+    words.trim_end_matches('.').chars().take(300).collect()
 }

@@ -8,11 +8,11 @@ use std::{
 };
 
 use mistralrs::{
-    AutoDeviceMapParams, DefaultSchedulerMethod, DeviceMapSetting, ModelDType, ModelGenerationDefaults, SchedulerConfig, TokenSource,
-    best_device,
+    AutoDeviceMapParams, DefaultSchedulerMethod, DeviceMapSetting, ModelDType,
+    ModelGenerationDefaults, SchedulerConfig, TokenSource, best_device,
     core::{
-        GGUFLoaderBuilder, GGUFSpecificConfig, IsqOrganization, Loader, MistralRs, MistralRsBuilder, MultimodalLoaderBuilder,
-        MultimodalSpecificConfig, Pipeline,
+        GGUFLoaderBuilder, GGUFSpecificConfig, IsqOrganization, Loader, MistralRs,
+        MistralRsBuilder, MultimodalLoaderBuilder, MultimodalSpecificConfig, Pipeline,
     },
     parse_isq_value,
 };
@@ -77,7 +77,11 @@ pub(super) async fn load(config: &ModelConfig) -> Result<Loaded, String> {
     drop(locked);
 
     let vocabulary = tokenizer.get_vocab_size(true);
-    let has = |text: &str| template.as_ref().is_some_and(|template| template.mentions(text));
+    let has = |text: &str| {
+        template
+            .as_ref()
+            .is_some_and(|template| template.mentions(text))
+    };
     let pair = |open: &str, close: &str| {
         Some((tokenizer.token_to_id(open)?, tokenizer.token_to_id(close)?))
     };
@@ -193,7 +197,8 @@ fn files(id: &str) -> Result<Files, String> {
 }
 
 fn is_gguf(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "gguf")
+    path.extension()
+        .is_some_and(|extension| extension == "gguf")
 }
 
 fn read_template(folder: &Path, pipeline: &dyn Pipeline) -> Result<Option<ChatTemplate>, String> {
@@ -233,6 +238,11 @@ fn load_pipeline(config: &ModelConfig) -> Result<(LoadedPipeline, bool), String>
         ),
     };
     let loader = loader(&config.id)?;
+    let mapping = if is_gguf(Path::new(&config.id)) {
+        AutoDeviceMapParams::default_text()
+    } else {
+        AutoDeviceMapParams::default_multimodal()
+    };
     let pipeline = loader
         .load_model_from_hf(
             None,
@@ -240,7 +250,7 @@ fn load_pipeline(config: &ModelConfig) -> Result<(LoadedPipeline, bool), String>
             &dtype,
             &device,
             false,
-            DeviceMapSetting::Auto(AutoDeviceMapParams::default_multimodal()),
+            DeviceMapSetting::Auto(mapping),
             quantization,
             None,
         )
@@ -280,7 +290,10 @@ fn loader(id: &str) -> Result<Box<dyn Loader>, String> {
     let template = std::env::temp_dir().join(format!("porthole-{}.jinja", std::process::id()));
     std::fs::write(&template, PASS_THROUGH).map_err(|e| format!("{}: {e}", template.display()))?;
     let template = Some(template.to_string_lossy().into_owned());
-    Ok(MultimodalLoaderBuilder::new(specific, None, None, Some(id.to_string()), template).build(None))
+    Ok(
+        MultimodalLoaderBuilder::new(specific, None, None, Some(id.to_string()), template)
+            .build(None),
+    )
 }
 
 /// The folder of a model: itself, or the snapshot that the hub's cache holds of it.

@@ -144,10 +144,16 @@ impl Shared {
         }
         let thinks = self.info.reasoning != Reasoning::Never;
         if !thinks && !matches!(inquiry.effort, None | Some(Effort::None)) {
-            return refused("reasoning_effort", "This model does not think before it answers.");
+            return refused(
+                "reasoning_effort",
+                "This model does not think before it answers.",
+            );
         }
         if matches!(inquiry.input, Input::Chat(_)) && self.template.is_none() {
-            return refused("messages", "This model has no chat template; use /v1/completions.");
+            return refused(
+                "messages",
+                "This model has no chat template; use /v1/completions.",
+            );
         }
         Ok(())
     }
@@ -159,7 +165,9 @@ impl Shared {
         effort: Option<Effort>,
     ) -> Result<Rendered, EngineError> {
         let Some(template) = &self.template else {
-            return Err(EngineError::InvalidInput("there is no chat template".into()));
+            return Err(EngineError::InvalidInput(
+                "there is no chat template".into(),
+            ));
         };
         let sees = self.info.geometry.is_some();
         let messages = convert::messages(turns, &self.neutralizer, sees);

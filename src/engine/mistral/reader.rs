@@ -135,7 +135,10 @@ impl<'a> Reader<'a> {
 
     fn show(&mut self, text: String, all: bool, out: &mut Vec<Event>) {
         self.shown += text.len();
-        let shown = self.held.iter().take_while(|(at, _)| all || *at < self.shown);
+        let shown = self
+            .held
+            .iter()
+            .take_while(|(at, _)| all || *at < self.shown);
         let count = shown.count();
         let tokens: Vec<TokenLogprob> = self.held.drain(..count).map(|(_, token)| token).collect();
         if !text.is_empty() || !tokens.is_empty() {
@@ -197,7 +200,10 @@ impl Calls {
         loop {
             if let Some(scanner) = &mut self.inside {
                 let end = scanner.scan(&self.buffer);
-                let taken: String = self.buffer.drain(..end.unwrap_or(self.buffer.len())).collect();
+                let taken: String = self
+                    .buffer
+                    .drain(..end.unwrap_or(self.buffer.len()))
+                    .collect();
                 let index = self.begun - 1;
                 if !taken.is_empty() {
                     out.push(Event::Arguments { index, text: taken });
@@ -276,7 +282,9 @@ mod tests {
                     calls.push((name, String::new()));
                 }
                 Event::Arguments { index, text } => calls[index].1.push_str(&text),
-                other => panic!("{other:?}"),
+                other @ (Event::Text { .. } | Event::Reasoning(_) | Event::Finished { .. }) => {
+                    panic!("{other:?}")
+                }
             }
         }
         calls
@@ -289,7 +297,10 @@ mod tests {
         for cut in 1..text.len() {
             let found = calls(text, cut);
             let expected = [
-                ("a\"b".to_string(), r#"{"x": "}\"]", "y": [1, {}]}"#.to_string()),
+                (
+                    "a\"b".to_string(),
+                    r#"{"x": "}\"]", "y": [1, {}]}"#.to_string(),
+                ),
                 ("c".to_string(), "{}".to_string()),
             ];
             assert_eq!(found, expected, "cut in pieces of {cut}");

@@ -88,7 +88,10 @@ impl Sampling {
             return Ok(token);
         }
         left.clear();
-        let finite = logits.iter().enumerate().filter(|(_, l)| **l > f32::NEG_INFINITY);
+        let finite = logits
+            .iter()
+            .enumerate()
+            .filter(|(_, l)| **l > f32::NEG_INFINITY);
         left.extend(finite.map(|(token, logit)| (token as u32, *logit)));
         if let Some(k) = self.top_k
             && k < left.len()

@@ -244,7 +244,7 @@ impl Answer<'_> {
                 self.reader.finish(out);
                 Read::Ended(FinishReason::Length)
             }
-            read => read,
+            read @ (Read::More | Read::Ended(_)) => read,
         }
     }
 

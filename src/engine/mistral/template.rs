@@ -72,7 +72,11 @@ impl ChatTemplate {
         if let Some(source) = read("chat_template.jinja") {
             return Some(source);
         }
-        let files = ["chat_template.json", "processor_config.json", "tokenizer_config.json"];
+        let files = [
+            "chat_template.json",
+            "processor_config.json",
+            "tokenizer_config.json",
+        ];
         files.into_iter().find_map(|name| {
             let json: Json = serde_json::from_str(&read(name)?).ok()?;
             match json.get("chat_template")? {
@@ -82,7 +86,7 @@ impl ChatTemplate {
                     let one = default.or(named.first())?;
                     Some(one.get("template")?.as_str()?.to_string())
                 }
-                _ => None,
+                Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) => None,
             }
         })
     }
@@ -105,7 +109,11 @@ impl ChatTemplate {
             ("bos_token", Value::from(self.bos.as_str())),
             ("eos_token", Value::from(self.eos.as_str())),
         ];
-        if variables.tools.as_array().is_some_and(|tools| !tools.is_empty()) {
+        if variables
+            .tools
+            .as_array()
+            .is_some_and(|tools| !tools.is_empty())
+        {
             context.push(("tools", value(variables.tools)));
         }
         if let Some(enable) = variables.enable_thinking {
@@ -147,7 +155,9 @@ fn value(json: Json) -> Value {
             Value::from_object(Ordered(entries.collect()))
         }
         Json::Array(items) => items.into_iter().map(value).collect::<Vec<_>>().into(),
-        other => Value::from_serialize(other),
+        other @ (Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_)) => {
+            Value::from_serialize(other)
+        }
     }
 }
 
@@ -226,13 +236,24 @@ mod tests {
     #[test]
     fn json_is_written_as_python_writes_it() {
         let tools = json!([{"z": 1, "a": ["<b>", "it's", "中"], "e": {}, "n": null, "t": true}]);
-        let text = render("{% for t in tools %}{{ t | tojson }}{% endfor %}", json!([]), tools);
+        let text = render(
+            "{% for t in tools %}{{ t | tojson }}{% endfor %}",
+            json!([]),
+            tools,
+        );
         assert_eq!(
             text.unwrap(),
             r#"{"z": 1, "a": ["<b>", "it's", "中"], "e": {}, "n": null, "t": true}"#
         );
-        let indented = render("{{ tools | tojson(indent=2) }}", json!([]), json!([{"z": [1]}]));
-        assert_eq!(indented.unwrap(), "[\n  {\n    \"z\": [\n      1\n    ]\n  }\n]");
+        let indented = render(
+            "{{ tools | tojson(indent=2) }}",
+            json!([]),
+            json!([{"z": [1]}]),
+        );
+        assert_eq!(
+            indented.unwrap(),
+            "[\n  {\n    \"z\": [\n      1\n    ]\n  }\n]"
+        );
     }
 
     #[test]
@@ -245,7 +266,11 @@ mod tests {
 
     #[test]
     fn a_refusal_has_the_templates_words() {
-        let refused = render("{{ raise_exception('no system role') }}", json!([]), json!([]));
+        let refused = render(
+            "{{ raise_exception('no system role') }}",
+            json!([]),
+            json!([]),
+        );
         assert_eq!(refused.unwrap_err(), "no system role");
     }
 }

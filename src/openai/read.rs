@@ -1,0 +1,141 @@
+//! Reading the values of fields, with one wording for each fault.
+#![allow(clippy::wildcard_enum_match_arm)] // JSON will not get a seventh type
+
+use std::{borrow::Cow, ops::RangeInclusive};
+
+use super::{InvalidRequest, json::Json};
+
+/// Longest name of a tool or a schema, in bytes, as OpenAI has it.
+const MAX_NAME: usize = 64;
+
+/// The entries of an object.
+pub(crate) type Entries<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
+
+pub(crate) fn text<'a>(param: &str, value: Json<'a>) -> Result<Cow<'a, str>, InvalidRequest> {
+    match value {
+        Json::String(text) => Ok(text),
+        other => Err(InvalidRequest::wrong_type(param, "a string", &other)),
+    }
+}
+
+pub(crate) fn boolean(param: &str, value: &Json<'_>) -> Result<bool, InvalidRequest> {
+    match value {
+        Json::Bool(value) => Ok(*value),
+        other => Err(InvalidRequest::wrong_type(param, "a boolean", other)),
+    }
+}
+
+pub(crate) fn number(
+    param: &str,
+    value: &Json<'_>,
+    range: RangeInclusive<f64>,
+) -> Result<f64, InvalidRequest> {
+    let Json::Number(number) = value else {
+        return Err(InvalidRequest::wrong_type(param, "a number", value));
+    };
+    let number = number.as_f64().filter(|number| range.contains(number));
+    number.ok_or_else(|| {
+        let rule = format!(
+            "expected a number from {} to {}",
+            range.start(),
+            range.end()
+        );
+        InvalidRequest::wrong_value(param, &rule)
+    })
+}
+
+pub(crate) fn integer(
+    param: &str,
+    value: &Json<'_>,
+    range: RangeInclusive<usize>,
+) -> Result<usize, InvalidRequest> {
+    let Json::Number(number) = value else {
+        return Err(InvalidRequest::wrong_type(param, "an integer", value));
+    };
+    let number = number
+        .as_u64()
+        .and_then(|number| usize::try_from(number).ok());
+    number
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| {
+            let rule = match (range.start(), range.end()) {
+                (least, &usize::MAX) => format!("expected an integer of at least {least}"),
+                (least, most) => format!("expected an integer from {least} to {most}"),
+            };
+            InvalidRequest::wrong_value(param, &rule)
+        })
+}
+
+pub(crate) fn object<'a>(param: &str, value: Json<'a>) -> Result<Entries<'a>, InvalidRequest> {
+    match value {
+        Json::Object(entries) => Ok(entries),
+        other => Err(InvalidRequest::wrong_type(param, "an object", &other)),
+    }
+}
+
+/// An array of so many items, which are called `what`.
+pub(crate) fn array<'a>(
+    param: &str,
+    value: Json<'a>,
+    what: &str,
+    range: RangeInclusive<usize>,
+) -> Result<Vec<Json<'a>>, InvalidRequest> {
+    let items = match value {
+        Json::Array(items) => items,
+        other => return Err(InvalidRequest::wrong_type(param, "an array", &other)),
+    };
+    if range.contains(&items.len()) {
+        return Ok(items);
+    }
+    let (least, most, got) = (range.start(), range.end(), items.len());
+    let rule = format!("expected {least} to {most} {what}, but got {got}");
+    Err(InvalidRequest::wrong_value(param, &rule))
+}
+
+/// One of these words.
+pub(crate) fn one_of(
+    param: &str,
+    value: &Json<'_>,
+    words: &[&'static str],
+) -> Result<&'static str, InvalidRequest> {
+    let Json::String(text) = value else {
+        return Err(InvalidRequest::wrong_type(param, "a string", value));
+    };
+    let known = words.iter().find(|word| *word == text);
+    known.copied().ok_or_else(|| {
+        let rule = format!("supported values are '{}'", words.join("', '"));
+        InvalidRequest::wrong_value(param, &rule)
+    })
+}
+
+/// The name of a tool or a schema.
+pub(crate) fn name(param: &str, value: Json<'_>) -> Result<String, InvalidRequest> {
+    let name = text(param, value)?;
+    let sane = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(sane) {
+        return Ok(name.into_owned());
+    }
+    let rule = format!("expected 1 to {MAX_NAME} of the characters a-z, A-Z, 0-9, _ and -");
+    Err(InvalidRequest::wrong_value(param, &rule))
+}
+
+/// A key as an error may show it.
+pub(crate) fn shown(key: &str) -> String {
+    key.chars().take(64).collect()
+}
+
+pub(crate) fn missing(param: &str) -> InvalidRequest {
+    let message = format!("Missing required parameter: '{param}'.");
+    InvalidRequest::new("missing_required_parameter", param, message)
+}
+
+/// `key` is none of the fields of what stands at `at`.
+pub(crate) fn unknown(at: &str, key: &str) -> InvalidRequest {
+    let param = if at.is_empty() {
+        shown(key)
+    } else {
+        format!("{at}.{}", shown(key))
+    };
+    let message = format!("Unknown parameter: '{param}'.");
+    InvalidRequest::new("unknown_parameter", param, message)
+}
