@@ -58,12 +58,11 @@ def test_a_bad_value_is_a_bad_request_that_names_it(client, more, code):
 @pytest.mark.parametrize(
     "more",
     [
-        {"seed": 1},
-        {"n": 2},
-        {"logprobs": True},
-        {"frequency_penalty": 0.5},
-        {"response_format": {"type": "json_object"}},
-        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]},
+        {"modalities": ["text", "audio"]},
+        {"audio": {"voice": "alloy", "format": "wav"}},
+        {"web_search_options": {}},
+        {"functions": [{"name": "f", "parameters": {"type": "object"}}]},
+        {"function_call": {"name": "f"}},
     ],
     ids=lambda more: next(iter(more)),
 )

@@ -8,8 +8,8 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 
+from forms import DRAWING, Drawing
 from support import CASES, CHAT, IMAGE_CASES, KEY, LISTING, MODEL, STORY, TOOL, TOOL_CALL, URL, messages, name
-from test_formats import DRAWING, Drawing
 
 SETTINGS = {"model": MODEL, "base_url": URL, "api_key": KEY, "temperature": 0, "max_retries": 0, "timeout": 60}
 

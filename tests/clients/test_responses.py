@@ -7,8 +7,8 @@ import jsonschema
 import openai
 import pytest
 
+from forms import DRAWING, SCHEMAS, Drawing, Shop
 from support import CASES, CHAT, IMAGE_CASES, LISTING, MODEL, STORY, TOOL, TOOL_CALL, data_url, http_url, name
-from test_formats import DRAWING, SCHEMAS, Drawing, Shop
 
 FLAT_TOOLS = [{"type": "function", "strict": False, **each["function"]} for each in TOOL["tools"]]
 

@@ -7,8 +7,8 @@ import pytest
 from openai import AsyncOpenAI
 
 from conftest import OPTIONS
+from forms import DRAWING, Drawing, Shop
 from support import CHAT, LISTING, request
-from test_formats import DRAWING, Drawing, Shop
 
 # How instructor asks a model for an object.
 MODES = [instructor.Mode.JSON_SCHEMA, instructor.Mode.JSON, instructor.Mode.TOOLS, instructor.Mode.TOOLS_STRICT]

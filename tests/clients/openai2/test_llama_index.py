@@ -9,8 +9,8 @@ from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai_like import OpenAILike
 
+from forms import DRAWING, Drawing
 from support import CASES, CHAT, DEMO, IMAGE_CASES, KEY, LISTING, MODEL, STORY, TOOL, TOOL_CALL, URL, http_url, name
-from test_formats import DRAWING, Drawing
 
 SETTINGS = {
     "model": MODEL,
