@@ -15,6 +15,8 @@ COLORS = Literal["red", "green", "blue", "yellow", "orange", "purple", "pink", "
 class Drawing(BaseModel):
     """What the model learned to tell of an image."""
 
+    # Closed, for else a model that does not know when to stop may go on with properties of its own.
+    model_config = ConfigDict(extra="forbid")
     shape: SHAPES
     color: COLORS
     count: int = Field(ge=1, le=5)

@@ -5,7 +5,8 @@ import os
 import schemathesis
 
 MODEL = os.environ["PORTHOLE_TEST_MODEL"]
-# The name of the limit in each body, and where it is.
+MOST = 16
+# The name of the limit in each body.
 LIMITS = {
     "/v1/chat/completions": "max_completion_tokens",
     "/v1/completions": "max_tokens",
@@ -13,30 +14,25 @@ LIMITS = {
 }
 
 
-def bounded(value, most):
-    """A wrong value stays wrong; a right one, or none, becomes a small one."""
-    right = value is None or (isinstance(value, int) and not isinstance(value, bool) and value > most)
-    return most if right else value
+def bounded(tokens):
+    """A wrong number of tokens stays wrong; a large one, or none, becomes a small one."""
+    large = tokens is None or (isinstance(tokens, int) and tokens > MOST)
+    return MOST if large else tokens
 
 
 @schemathesis.hook
-def map_body(context, body):
+def before_call(context, case, kwargs):
+    path, body = case.operation.path, case.body
+    if path.endswith(":predict"):
+        case.path_parameters = {**(case.path_parameters or {}), "model": MODEL}
     if not isinstance(body, dict):
-        return body
-    path = context.operation.path
-    if path in LIMITS:
-        body = {**body, LIMITS[path]: bounded(body.get(LIMITS[path]), 16)}
-    elif path.endswith(":predict") and isinstance(body.get("parameters", {}), dict):
-        parameters = body.get("parameters", {})
-        body = {**body, "parameters": {**parameters, "max_tokens": bounded(parameters.get("max_tokens"), 16)}}
-    # Else every made-up request would be for a model that is not there.
+        return
+    # Else nearly every request would be for a model that is not there.
     if isinstance(body.get("model"), str):
         body = {**body, "model": MODEL}
-    return body
-
-
-@schemathesis.hook
-def map_path_parameters(context, path_parameters):
-    if path_parameters and context.operation.path.endswith(":predict"):
-        return {**path_parameters, "model": MODEL}
-    return path_parameters
+    if path in LIMITS:
+        body = {**body, LIMITS[path]: bounded(body.get(LIMITS[path]))}
+    elif path.endswith(":predict") and isinstance(body.get("parameters", {}), dict):
+        parameters = body.get("parameters", {})
+        body = {**body, "parameters": {**parameters, "max_tokens": bounded(parameters.get("max_tokens"))}}
+    case.body = body

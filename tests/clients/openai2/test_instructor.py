@@ -10,8 +10,9 @@ from conftest import OPTIONS
 from forms import DRAWING, Drawing, Shop
 from support import CHAT, LISTING, request
 
-# How instructor asks a model for an object.
-MODES = [instructor.Mode.JSON_SCHEMA, instructor.Mode.JSON, instructor.Mode.TOOLS, instructor.Mode.TOOLS_STRICT]
+# How instructor asks for an object. Its plain JSON mode describes the object in words alone, which
+# this model cannot read.
+MODES = [instructor.Mode.JSON_SCHEMA, instructor.Mode.TOOLS, instructor.Mode.RESPONSES_TOOLS]
 every_mode = pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 
 
@@ -28,7 +29,9 @@ def test_an_instance_is_what_its_model_allows(client, mode):
 
 def test_a_schema_does_not_change_what_the_model_says_anyway(client):
     patched = instructor.from_openai(client, mode=instructor.Mode.JSON_SCHEMA)
-    assert patched.chat.completions.create(**asked(LISTING, Drawing)) == DRAWING
+    drawing = patched.chat.completions.create(**asked(LISTING, Drawing))
+    # instructor makes a class of its own from the one that it is given.
+    assert drawing.model_dump() == DRAWING.model_dump()
 
 
 def test_an_instance_comes_with_its_completion(client):
@@ -51,4 +54,4 @@ def test_the_async_client_is_patched_too():
             patched = instructor.from_openai(client, mode=instructor.Mode.JSON_SCHEMA)
             return await patched.chat.completions.create(**asked(LISTING, Drawing))
 
-    assert asyncio.run(ask()) == DRAWING
+    assert asyncio.run(ask()).model_dump() == DRAWING.model_dump()
