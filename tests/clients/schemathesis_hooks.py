@@ -31,7 +31,9 @@ def before_call(context, case, kwargs):
     if isinstance(body.get("model"), str):
         body = {**body, "model": MODEL}
     if path in LIMITS:
-        body = {**body, LIMITS[path]: bounded(body.get(LIMITS[path]))}
+        # The older name excludes the newer one.
+        limit = "max_tokens" if "max_tokens" in body else LIMITS[path]
+        body = {**body, limit: bounded(body.get(limit))}
     elif path.endswith(":predict") and isinstance(body.get("parameters", {}), dict):
         parameters = body.get("parameters", {})
         body = {**body, "parameters": {**parameters, "max_tokens": bounded(parameters.get("max_tokens"))}}

@@ -86,6 +86,12 @@ def with_image(url, text="What is it?"):
     return {"model": MODEL, "messages": [{"role": "user", "content": content}]}
 
 
+def dry_run(client, **arguments):
+    """What a call would cost, told without making it."""
+    headers = {"x-porthole-dry-run": "true"}
+    return client.chat.completions.with_raw_response.create(**arguments, extra_headers=headers).http_response.json()
+
+
 def metric(metric_name):
     """A metric's present value."""
     with urllib.request.urlopen(METRICS_URL, timeout=5) as response:

@@ -15,7 +15,7 @@ BASE = os.environ["PORTHOLE_TEST_URL"]
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 # What schemathesis looks at in every answer.
 CHECKS = ["not_a_server_error", "status_code_conformance", "response_schema_conformance", "content_type_conformance"]
-SECONDS = 45
+SECONDS = 25
 
 
 @pytest.fixture(scope="module")

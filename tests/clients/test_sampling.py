@@ -6,7 +6,7 @@ import math
 import openai
 import pytest
 
-from support import CHAT, IMAGE_CASES, STORY, generated, request, token_id
+from support import CHAT, IMAGE_CASES, STORY, dry_run, generated, request, token_id
 
 CHINESE = next(case for case in IMAGE_CASES if case["lang"] == "zh")
 # Hot enough that two answers are hardly ever the same by chance.
@@ -259,10 +259,7 @@ def test_headers_tell_where_the_time_went(client):
 @pytest.mark.parametrize("case", [CHAT, CHINESE, STORY], ids=["text", "zh", "story"])
 def test_a_dry_run_counts_a_prompt_and_generates_nothing(client, case):
     before = generated()
-    raw = client.chat.completions.with_raw_response.create(
-        **request(case), extra_headers={"x-porthole-dry-run": "true"}
-    )
-    told = raw.http_response.json()
+    told = dry_run(client, **request(case))
     assert told["object"] == "chat.completion.dry_run"
     assert told["prompt_tokens"] == case["prompt_tokens"]
     assert told["max_completion_tokens"] == 4096 - case["prompt_tokens"]

@@ -8,11 +8,11 @@ from openai import AsyncOpenAI
 
 from conftest import OPTIONS
 from forms import DRAWING, Drawing, Shop
-from support import CHAT, LISTING, request
+from support import CHAT, LISTING, MODEL, request
 
 # How instructor asks for an object. Its plain JSON mode describes the object in words alone, which
 # this model cannot read.
-MODES = [instructor.Mode.JSON_SCHEMA, instructor.Mode.TOOLS, instructor.Mode.RESPONSES_TOOLS]
+MODES = [instructor.Mode.JSON_SCHEMA, instructor.Mode.TOOLS]
 every_mode = pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 
 
@@ -39,6 +39,14 @@ def test_an_instance_comes_with_its_completion(client):
     shop, completion = patched.chat.completions.create_with_completion(**asked(CHAT, Shop))
     assert isinstance(shop, Shop)
     assert completion.usage.completion_tokens > 0
+
+
+def test_the_responses_api_gives_an_instance_too(client):
+    patched = instructor.from_openai(client, mode=instructor.Mode.RESPONSES_TOOLS)
+    text = CHAT["messages"][0]["content"]
+    more = {"temperature": 0, "max_retries": 0, "max_output_tokens": 400}
+    drawing = patched.responses.create(model=MODEL, input=text, response_model=Drawing, **more)
+    assert isinstance(drawing, Drawing)
 
 
 def test_a_partial_instance_grows(client):
