@@ -46,16 +46,12 @@ struct Case {
     image_tokens: u64,
 }
 
-/// All reference cases but the one with tools, which are not offered.
+/// All reference cases.
 fn cases() -> Vec<Case> {
     let folder = Path::new("models/demo");
     let file: Value =
         serde_json::from_slice(&std::fs::read(folder.join("reference.json")).unwrap()).unwrap();
-    let cases = file["cases"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|case| case["tools"].is_null());
+    let cases = file["cases"].as_array().unwrap().iter();
     cases.map(|case| as_case(folder, case)).collect()
 }
 
@@ -81,7 +77,9 @@ fn as_case(folder: &Path, case: &Value) -> Case {
     };
     Case {
         id: case["id"].as_u64().unwrap(),
-        body: json!({"model": "demo", "temperature": 0, "messages": messages}),
+        body: json!({
+            "model": "demo", "temperature": 0, "messages": messages, "tools": case["tools"],
+        }),
         answer: case["answer"].as_str().unwrap().to_string(),
         prompt_tokens: case["prompt_tokens"].as_u64().unwrap(),
         completion_tokens: case["completion_tokens"].as_u64().unwrap(),
@@ -92,6 +90,40 @@ fn as_case(folder: &Path, case: &Value) -> Case {
             .map(grid_tokens)
             .sum(),
     }
+}
+
+/// What the model wrote, calls in its own spelling.
+fn words(message: &Value) -> String {
+    let mut words = message["content"].as_str().unwrap_or("").to_string();
+    for call in message["tool_calls"].as_array().into_iter().flatten() {
+        let (name, arguments) = (&call["function"]["name"], &call["function"]["arguments"]);
+        let arguments = arguments.as_str().unwrap();
+        words +=
+            &format!("<tool_call>\n{{\"name\": {name}, \"arguments\": {arguments}}}\n</tool_call>");
+    }
+    words
+}
+
+/// The message that a stream's deltas make.
+fn message_of(chunks: &[Value]) -> Value {
+    let mut content = String::new();
+    let mut calls: Vec<(String, String)> = Vec::new();
+    for chunk in chunks {
+        let delta = &chunk["choices"][0]["delta"];
+        content += delta["content"].as_str().unwrap_or("");
+        for call in delta["tool_calls"].as_array().into_iter().flatten() {
+            let function = &call["function"];
+            if let Some(name) = function["name"].as_str() {
+                calls.push((name.into(), String::new()));
+            }
+            let index = call["index"].as_u64().unwrap() as usize;
+            calls[index].1 += function["arguments"].as_str().unwrap_or("");
+        }
+    }
+    let calls = calls
+        .into_iter()
+        .map(|(name, arguments)| json!({"function": {"name": name, "arguments": arguments}}));
+    json!({"content": content, "tool_calls": calls.collect::<Vec<_>>()})
 }
 
 fn streamed(body: &Value) -> Value {

@@ -37,11 +37,7 @@ pub(crate) fn run() {
         "data:image/jpeg;base64,{}",
         base64_simd::STANDARD.encode_to_string(&bytes)
     );
-    let geometry = ImageGeometry {
-        factor: 32,
-        min_pixels: 65_536,
-        max_pixels: 1 << 24,
-    };
+    let geometry = ImageGeometry::patches(32, 65_536, 1 << 24);
     let limits = ImagesConfig::default();
     let (width, height) = geometry.target(4000, 3000, limits.auto_max_pixels);
     let (mut pairs, mut base64, mut only_decode) = (Vec::new(), Vec::new(), Vec::new());

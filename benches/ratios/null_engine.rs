@@ -24,11 +24,7 @@ pub(crate) struct NullEngine {
 
 impl NullEngine {
     pub(crate) fn new() -> Arc<Self> {
-        let geometry = ImageGeometry {
-            factor: 32,
-            min_pixels: 1024,
-            max_pixels: 1 << 24,
-        };
+        let geometry = ImageGeometry::patches(32, 1024, 1 << 24);
         let info = ModelInfo {
             geometry: Some(geometry),
             context_length: 1 << 20,

@@ -11,7 +11,7 @@ pub mod mistral;
 pub mod neutralize;
 pub mod stop;
 
-use std::{pin::Pin, sync::Arc};
+use std::{borrow::Cow, pin::Pin, sync::Arc};
 
 use futures::Stream;
 use image::RgbImage;
@@ -432,7 +432,7 @@ pub enum EngineError {
     #[error("{message}")]
     Refused {
         /// The field.
-        param: &'static str,
+        param: Cow<'static, str>,
         /// A word for programs.
         code: &'static str,
         /// What is wrong.

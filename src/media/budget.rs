@@ -1,74 +1,151 @@
 //! Which size an image gets, and how many tokens that costs.
 //!
-//! The rule is `smart_resize` of transformers' Qwen2-VL image processor, followed to the letter
-//! (Python rounds halves to even). What comes out is also left alone by the engine's own resize,
-//! which panics on sizes it dislikes: sides of at least one factor, an aspect ratio of at most
-//! 200, an area within the model's limits.
+//! Each architecture has a rule of its own, read from its files when it is loaded. What comes out
+//! of a rule is left alone by the engine's own resize as far as the engine allows: ours is the one
+//! that equals the reference, and the engine's panics on sizes it dislikes.
 
-/// Longest side over shortest side that the engine accepts.
-const ENGINE_MAX_ASPECT: u64 = 200;
+mod patches;
+mod tiles;
+
+use std::borrow::Cow;
+
+pub use patches::Patches;
+pub use tiles::Tiles;
+
+/// The longest side of an image that Idefics3 takes, whatever its configuration says.
+const IDEFICS3_LONGEST: u32 = 4096;
 
 /// How a model cuts images into tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ImageGeometry {
-    /// Side of the square of pixels that becomes one token: patch size times merge size.
-    pub factor: u32,
-    /// Fewest pixels the model takes.
-    pub min_pixels: u64,
-    /// Most pixels the model takes.
-    pub max_pixels: u64,
+pub enum ImageGeometry {
+    /// Qwen2-VL, Qwen2.5-VL and Qwen3-VL: near the image's own size, a token for each patch.
+    Patches(Patches),
+    /// LLaVA 1.5: as large as fits into a square, which the engine fills up.
+    Padded {
+        /// Side of the square in pixels.
+        side: u32,
+        /// Tokens of every image.
+        tokens: usize,
+    },
+    /// LLaVA-NeXT: the whole image, and tiles of it, in a grid that suits its shape.
+    Tiles(Tiles),
+    /// Idefics3 without splitting: enlarged or shrunk, then squeezed into a square by the engine.
+    Squeezed {
+        /// Longer side in pixels.
+        longest: u32,
+        /// Tokens of every image, without the three that the engine writes around them.
+        tokens: usize,
+    },
+    /// Gemma 3: stretched into a square.
+    Square {
+        /// Side of the square in pixels.
+        side: u32,
+        /// Tokens of every image, without the two that open and close it.
+        tokens: usize,
+    },
+}
+
+/// How the reference resizes an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resample {
+    /// Bilinear.
+    Bilinear,
+    /// Bicubic.
+    Bicubic,
+    /// Lanczos with three lobes.
+    Lanczos,
 }
 
 impl ImageGeometry {
-    /// Width and height to resize an image to, with at most `budget` pixels where the model's own
-    /// limits allow that.
+    /// Patches of `factor` times `factor` pixels, and images of `min_pixels` to `max_pixels`.
+    pub const fn patches(factor: u32, min_pixels: u64, max_pixels: u64) -> Self {
+        Self::Patches(Patches {
+            factor,
+            min_pixels,
+            max_pixels,
+            max_images: None,
+        })
+    }
+
+    /// Width and height to resize an image to. Where more pixels cost more tokens, it has at most
+    /// `budget` of them, as far as the model's own limits allow that.
     pub fn target(&self, width: u32, height: u32, budget: u64) -> (u32, u32) {
-        let max_pixels = budget.min(self.max_pixels).max(self.min_pixels);
-        let factor = f64::from(self.factor);
-        let (w, h) = (f64::from(width.max(1)), f64::from(height.max(1)));
-        let mut cap = max_pixels;
-        let mut target_w = (w / factor).round_ties_even() * factor;
-        let mut target_h = (h / factor).round_ties_even() * factor;
-        if target_w * target_h > max_pixels as f64 {
-            let beta = (w * h / max_pixels as f64).sqrt();
-            target_w = ((w / beta / factor).floor() * factor).max(factor);
-            target_h = ((h / beta / factor).floor() * factor).max(factor);
-        }
-        // Also where a budget close to the model's minimum was rounded down below it: the engine
-        // would enlarge such an image, so the minimum wins over the budget.
-        if target_w * target_h < self.min_pixels as f64 {
-            let beta = (self.min_pixels as f64 / (w * h)).sqrt();
-            target_w = (w * beta / factor).ceil() * factor;
-            target_h = (h * beta / factor).ceil() * factor;
-            cap = self.max_pixels;
-        }
-        let (target_w, target_h) = (target_w as u64, target_h as u64);
-        if target_w >= target_h {
-            self.tame(target_w, target_h, cap)
-        } else {
-            let (long, short) = self.tame(target_h, target_w, cap);
-            (short, long)
+        let (width, height) = (width.max(1), height.max(1));
+        match self {
+            Self::Patches(patches) => patches.target(width, height, budget),
+            Self::Padded { side, .. } => fit(width, height, *side),
+            Self::Tiles(tiles) => tiles.target(width, height),
+            Self::Squeezed { longest, .. } => even(width, height, *longest),
+            Self::Square { side, .. } => (*side, *side),
         }
     }
 
-    /// Shortens the long side where the rule, on strips, leaves the limits of the engine.
-    fn tame(&self, long: u64, short: u64, max_pixels: u64) -> (u32, u32) {
-        let factor = u64::from(self.factor);
-        let short = short.max(factor);
-        let by_area = max_pixels.max(self.min_pixels) / short / factor * factor;
-        let long = long
-            .min(short * ENGINE_MAX_ASPECT)
-            .min(by_area.max(short))
-            .max(short);
-        (
-            u32::try_from(long).unwrap_or(u32::MAX),
-            u32::try_from(short).unwrap_or(u32::MAX),
-        )
+    /// Tokens of an image of this size, as [`Self::target`] gives it, which stand in place of its
+    /// one placeholder in [`Self::written`].
+    pub fn tokens(&self, size: (u32, u32)) -> usize {
+        match self {
+            Self::Patches(patches) => patches.tokens(size),
+            Self::Padded { tokens, .. } => *tokens,
+            Self::Tiles(tiles) => tiles.tokens(size),
+            Self::Squeezed { tokens, .. } => tokens + 3,
+            Self::Square { tokens, .. } => tokens + 2,
+        }
     }
 
-    /// Tokens of an image of this size, as [`Self::target`] gives it.
-    pub fn tokens(&self, (width, height): (u32, u32)) -> usize {
-        (width / self.factor) as usize * (height / self.factor) as usize
+    /// A rendered prompt with the text that the engine writes around each image. It does so by
+    /// itself: this is for counting tokens, because that text and its neighbours may become one
+    /// token.
+    pub fn written<'a>(&self, rendered: &'a str) -> Cow<'a, str> {
+        const GEMMA: &str = "<start_of_image>";
+        match self {
+            Self::Square { .. } if rendered.contains(GEMMA) => {
+                Cow::Owned(rendered.replace(GEMMA, &format!("\n\n{GEMMA}\n\n")))
+            }
+            Self::Square { .. }
+            | Self::Patches(_)
+            | Self::Padded { .. }
+            | Self::Tiles(_)
+            | Self::Squeezed { .. } => Cow::Borrowed(rendered),
+        }
+    }
+
+    /// Most images in one request that the engine gets right; `None` where it has no such limit.
+    pub fn max_images(&self) -> Option<usize> {
+        match self {
+            Self::Patches(patches) => patches.max_images,
+            // It panics on a second one.
+            Self::Padded { .. } | Self::Tiles(_) => Some(1),
+            Self::Squeezed { .. } | Self::Square { .. } => None,
+        }
+    }
+
+    /// The filter of the resize to [`Self::target`].
+    pub fn resample(&self) -> Resample {
+        match self {
+            Self::Patches(_) | Self::Padded { .. } | Self::Tiles(_) => Resample::Bicubic,
+            Self::Squeezed { .. } => Resample::Lanczos,
+            Self::Square { .. } => Resample::Bilinear,
+        }
+    }
+}
+
+/// The largest size of an image's shape that fits into a square.
+fn fit(width: u32, height: u32, side: u32) -> (u32, u32) {
+    let long = f64::from(width.max(height));
+    let scaled = |length: u32| ((f64::from(length) * f64::from(side) / long).round() as u32).max(1);
+    (scaled(width), scaled(height))
+}
+
+/// Idefics3's own rule: the longer side is given, the shorter one is cut to a whole number and made
+/// even.
+fn even(width: u32, height: u32, longest: u32) -> (u32, u32) {
+    let longest = longest.min(IDEFICS3_LONGEST);
+    let aspect = f64::from(width) / f64::from(height);
+    let short = |length: f64| (length as u32).next_multiple_of(2).max(2);
+    if width >= height {
+        (longest, short(f64::from(longest) / aspect))
+    } else {
+        (short(f64::from(longest) * aspect), longest)
     }
 }
 
@@ -76,97 +153,83 @@ impl ImageGeometry {
 mod tests {
     use super::*;
 
-    const DEMO: ImageGeometry = ImageGeometry {
-        factor: 32,
-        min_pixels: 16_384,
-        max_pixels: 65_536,
+    const LLAVA: ImageGeometry = ImageGeometry::Padded {
+        side: 336,
+        tokens: 576,
     };
-    const QWEN3_VL: ImageGeometry = ImageGeometry {
-        factor: 32,
-        min_pixels: 65_536,
-        max_pixels: 16_777_216,
+    const IDEFICS3: ImageGeometry = ImageGeometry::Squeezed {
+        longest: 1456,
+        tokens: 169,
     };
-    const QWEN2_5_VL: ImageGeometry = ImageGeometry {
-        factor: 28,
-        min_pixels: 3_136,
-        max_pixels: 12_845_056,
+    const GEMMA3: ImageGeometry = ImageGeometry::Square {
+        side: 896,
+        tokens: 256,
     };
 
-    /// The engine's rule (mistral.rs 0.8.1, `Qwen3VLImageProcessor::smart_resize`), with `None`
-    /// where it panics.
-    fn engine(g: &ImageGeometry, w: u32, h: u32) -> Option<(u32, u32)> {
-        let (w, h, f) = (w as usize, h as usize, g.factor as usize);
-        if h < f || w < f || w.max(h) as f64 / w.min(h) as f64 > 200.0 {
-            return None;
+    #[test]
+    fn llava_gets_the_image_in_its_shape() {
+        assert_eq!(LLAVA.target(336, 336, 1), (336, 336));
+        assert_eq!(LLAVA.target(672, 504, 1), (336, 252));
+        assert_eq!(LLAVA.target(100, 300, 1), (112, 336));
+        assert_eq!(LLAVA.target(4000, 20, 1), (336, 2));
+        assert_eq!(LLAVA.target(9000, 1, 1), (336, 1));
+        assert_eq!(LLAVA.tokens((336, 252)), 576);
+    }
+
+    /// The second size of each pair is that of transformers' `get_resize_output_image_size`.
+    #[test]
+    fn idefics3_gets_what_its_processor_gives() {
+        for (size, expected) in [
+            ((640, 480), (1456, 1092)),
+            ((300, 500), (874, 1456)),
+            ((1000, 333), (1456, 484)),
+            ((777, 1111), (1018, 1456)),
+            ((3000, 1999), (1456, 970)),
+            ((1456, 1092), (1456, 1092)),
+            ((200, 1), (1456, 8)),
+            ((1, 1), (1456, 1456)),
+        ] {
+            assert_eq!(IDEFICS3.target(size.0, size.1, 1), expected, "{size:?}");
         }
-        let mut hb = (h as f64 / f as f64).round() as usize * f;
-        let mut wb = (w as f64 / f as f64).round() as usize * f;
-        if (hb * wb) as u64 > g.max_pixels {
-            let beta = ((h * w) as f64 / g.max_pixels as f64).sqrt();
-            hb = (h as f64 / beta / f as f64).floor() as usize * f;
-            wb = (w as f64 / beta / f as f64).floor() as usize * f;
-        } else if ((hb * wb) as u64) < g.min_pixels {
-            let beta = (g.min_pixels as f64 / (h * w) as f64).sqrt();
-            hb = (h as f64 * beta / f as f64).ceil() as usize * f;
-            wb = (w as f64 * beta / f as f64).ceil() as usize * f;
+    }
+
+    /// The engine's rule (mistral.rs 0.8.1, `resize_output_size_rescale_to_max_len`).
+    fn engine_idefics3(width: u32, height: u32, longest: u32) -> (u32, u32) {
+        let aspect = width as f32 / height as f32;
+        if width >= height {
+            let height = (longest as f32 / aspect).round() as u32;
+            (longest, height.next_multiple_of(2))
+        } else {
+            let width = (longest as f32 * aspect).round() as u32;
+            (width.next_multiple_of(2), longest)
         }
-        Some((wb as u32, hb as u32))
     }
 
     #[test]
-    fn the_engine_leaves_every_target_alone() {
-        let mut seed = 1_u64;
-        let mut next = |max: u64| {
-            seed = seed
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            1 + (seed >> 33) % max
-        };
-        for geometry in [DEMO, QWEN3_VL, QWEN2_5_VL] {
-            for round in 0..60_000 {
-                let w = next([50, 700, 20_000][round % 3]) as u32;
-                // Strips too: the ratio is limited to 200 before this rule is asked.
-                let h = next(u64::from(w) * 3).clamp(u64::from(w.div_ceil(200)), u64::from(w) * 200)
-                    as u32;
-                let budget = [1, 262_144, 1 << 20, 1 << 24][round % 4];
-                let (tw, th) = geometry.target(w, h, budget);
-                assert_eq!(
-                    engine(&geometry, tw, th),
-                    Some((tw, th)),
-                    "{w}x{h} -> {tw}x{th}, {geometry:?}"
-                );
+    fn the_engine_leaves_the_sizes_of_idefics3_alone() {
+        for width in (1..4000).step_by(7) {
+            for height in (1..4000).step_by(131) {
+                let (w, h) = IDEFICS3.target(width, height, 1);
+                assert_eq!(engine_idefics3(w, h, 1456), (w, h), "{width}x{height}");
             }
         }
     }
 
     #[test]
-    fn halves_go_to_even_as_in_python() {
-        // round(80 / 32) = round(2.5) = 2; round(144 / 32) = round(4.5) = 4; round(208/32) = 6
-        assert_eq!(QWEN2_5_VL.target(70, 70, 1 << 24), (56, 56));
-        let wide = ImageGeometry {
-            min_pixels: 0,
-            ..QWEN3_VL
-        };
-        assert_eq!(wide.target(144, 208, 1 << 24), (128, 192));
-        assert_eq!(wide.target(80, 112, 1 << 24), (64, 128));
+    fn gemma_gets_a_square_whatever_the_budget() {
+        assert_eq!(GEMMA3.target(4000, 10, 1), (896, 896));
+        assert_eq!(GEMMA3.tokens((896, 896)), 258);
+        assert_eq!(
+            GEMMA3.written("user\n<start_of_image>Which?"),
+            "user\n\n\n<start_of_image>\n\nWhich?"
+        );
+        assert_eq!(LLAVA.written("<image>\nWhich?"), "<image>\nWhich?");
     }
 
     #[test]
-    fn detail_budgets_cap_the_area() {
-        for (budget, most) in [(262_144, 256), (1 << 20, 1024), (1 << 24, 16_384)] {
-            let tokens = QWEN3_VL.tokens(QWEN3_VL.target(4032, 3024, budget));
-            assert!(
-                tokens <= most && tokens * 10 >= most * 7,
-                "{budget}: {tokens}"
-            );
-        }
-    }
-
-    #[test]
-    fn one_pixel_and_strips_become_something_the_model_takes() {
-        assert_eq!(DEMO.target(1, 1, 1 << 20), (128, 128));
-        assert_eq!(DEMO.target(1, 150, 1 << 20).0, 32);
-        let (w, h) = QWEN3_VL.target(47, 47 * 199, 1 << 24);
-        assert!(h <= w * 200, "{w}x{h}");
+    fn some_take_one_image() {
+        assert_eq!(LLAVA.max_images(), Some(1));
+        assert_eq!(IDEFICS3.max_images(), None);
+        assert_eq!(ImageGeometry::patches(32, 1, 2).max_images(), None);
     }
 }

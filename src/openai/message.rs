@@ -275,7 +275,7 @@ fn parse_calls(at: &str, value: Json<'_>) -> Result<Vec<ToolCall>, InvalidReques
 
 fn parse_call(at: &str, value: Json<'_>) -> Result<ToolCall, InvalidRequest> {
     let entries = read::object(at, value)?;
-    tools::check_kind(at, &entries)?;
+    tools::check_kind(at, &entries, &["function"])?;
     let mut call_id = None;
     let mut function = None;
     for (key, value) in entries {

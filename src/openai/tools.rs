@@ -1,6 +1,8 @@
 //! `tools`, `tool_choice` and `parallel_tool_calls`: what a model may call.
 #![allow(clippy::wildcard_enum_match_arm)] // JSON will not get a seventh type
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use super::{InvalidRequest, ignored::Ignored, json::Json, read, schema::Definitions};
@@ -142,7 +144,8 @@ fn function(
     let param = format!("{at}.function.parameters");
     let definition = definitions.take(&param, tool, AROUND_SCHEMA)?;
     let parameters = match &definition["function"]["parameters"] {
-        Value::Null => json!({"type": "object", "properties": {}}),
+        // As OpenAI has it: no parameters.
+        Value::Null => json!({"type": "object", "properties": {}, "additionalProperties": false}),
         parameters => parameters.clone(),
     };
     Ok(Function {
@@ -162,7 +165,7 @@ fn checked_tool(
     let Json::Object(entries) = tool else {
         return Err(InvalidRequest::wrong_type(at, "an object", tool));
     };
-    check_kind(at, entries)?;
+    check_kind(at, entries, &["function"])?;
     let mut function = None;
     for (key, value) in entries {
         match key.as_ref() {
@@ -176,11 +179,12 @@ fn checked_tool(
     check(&at, function.ok_or_else(|| read::missing(&at))?)
 }
 
-/// What has a `type` must be a function.
+/// The `type` of a tool, a call or a choice, which must be one of `kinds`.
 pub(super) fn check_kind(
     at: &str,
-    entries: &[(std::borrow::Cow<'_, str>, Json<'_>)],
-) -> Result<(), InvalidRequest> {
+    entries: &[(Cow<'_, str>, Json<'_>)],
+    kinds: &[&'static str],
+) -> Result<&'static str, InvalidRequest> {
     let param = format!("{at}.type");
     let kind = entries.iter().find(|(key, _)| key == "type");
     let (_, kind) = kind.ok_or_else(|| read::missing(&param))?;
@@ -188,7 +192,7 @@ pub(super) fn check_kind(
         let message = "Custom tools are not supported by this server; describe a function.";
         return Err(InvalidRequest::new("unsupported_value", param, message));
     }
-    read::one_of(&param, kind, &["function"]).map(drop)
+    read::one_of(&param, kind, kinds)
 }
 
 fn check_function(at: &str, value: &Json<'_>) -> Result<String, InvalidRequest> {
@@ -238,10 +242,7 @@ fn choice(value: Json<'_>) -> Result<ToolChoice, InvalidRequest> {
             ));
         }
     };
-    let is_allowed = |(key, value): &(std::borrow::Cow<'_, str>, Json<'_>)| {
-        key == "type" && matches!(value, Json::String(kind) if kind == "allowed_tools")
-    };
-    if !entries.iter().any(is_allowed) {
+    if check_kind(AT, &entries, &["function", "allowed_tools"])? == "function" {
         let name = checked_tool(AT, &Json::Object(entries), check_name)?;
         return Ok(ToolChoice::Allowed {
             names: vec![name],

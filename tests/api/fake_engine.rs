@@ -36,11 +36,7 @@ pub struct FakeEngine {
 
 impl FakeEngine {
     pub fn new() -> Arc<Self> {
-        let geometry = ImageGeometry {
-            factor: 32,
-            min_pixels: 4_096,
-            max_pixels: 1 << 22,
-        };
+        let geometry = ImageGeometry::patches(32, 4_096, 1 << 22);
         Arc::new(Self {
             info: ModelInfo {
                 geometry: Some(geometry),

@@ -16,11 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::helpers::{config, data_url, png};
 
-const GEOMETRY: ImageGeometry = ImageGeometry {
-    factor: 32,
-    min_pixels: 4_096,
-    max_pixels: 1 << 22,
-};
+const GEOMETRY: ImageGeometry = ImageGeometry::patches(32, 4_096, 1 << 22);
 
 /// What a path answers, and the heads of the requests it has had.
 #[derive(Default)]

@@ -6,7 +6,10 @@ use futures::{StreamExt, future::join_all};
 use porthole::config::ModelConfig;
 use serde_json::json;
 
-use super::{Case, TestServer, cases, helpers::parse_stream, server, server_with, streamed};
+use super::{
+    Case, TestServer, cases, helpers::parse_stream, message_of, server, server_with, streamed,
+    words,
+};
 
 async fn answer(server: &TestServer, case: &Case, stream: bool) -> String {
     if stream {
@@ -19,14 +22,11 @@ async fn answer(server: &TestServer, case: &Case, stream: bool) -> String {
             case.id,
             streamed.error
         );
-        streamed.text
+        words(&message_of(&streamed.chunks))
     } else {
         let (status, json) = server.ask(&case.body).await;
         assert_eq!(status, 200, "case {}: {json}", case.id);
-        json["choices"][0]["message"]["content"]
-            .as_str()
-            .unwrap()
-            .to_string()
+        words(&json["choices"][0]["message"])
     }
 }
 
@@ -34,16 +34,19 @@ async fn answer(server: &TestServer, case: &Case, stream: bool) -> String {
 async fn every_reference_case_is_answered_as_transformers_does() {
     let (server, _engine) = server().await;
     let cases = cases();
-    assert_eq!(cases.len(), 29);
+    assert_eq!(cases.len(), 30);
     for case in &cases {
         let (status, json) = server.ask(&case.body).await;
         assert_eq!(status, 200, "case {}: {json}", case.id);
         assert_eq!(
-            json["choices"][0]["message"]["content"], case.answer,
+            words(&json["choices"][0]["message"]),
+            case.answer,
             "case {}",
             case.id
         );
-        assert_eq!(json["choices"][0]["finish_reason"], "stop");
+        let called = case.answer.starts_with("<tool_call>");
+        let reason = if called { "tool_calls" } else { "stop" };
+        assert_eq!(json["choices"][0]["finish_reason"], reason);
         let expected = json!({
             "prompt_tokens": case.prompt_tokens,
             "completion_tokens": case.completion_tokens,
@@ -61,7 +64,8 @@ async fn every_reference_case_is_answered_as_transformers_does() {
 
         let response = server.chat(&streamed(&case.body)).await;
         let stream = parse_stream(&response.text().await.unwrap());
-        assert_eq!(stream.text, case.answer, "case {} streamed", case.id);
+        let message = message_of(&stream.chunks);
+        assert_eq!(words(&message), case.answer, "case {} streamed", case.id);
         assert_eq!(stream.usage.unwrap(), *usage, "case {} streamed", case.id);
     }
 }
@@ -146,7 +150,9 @@ async fn stop_sequences_end_the_answer_and_are_not_shown() {
         let expected = case.answer.split(stop).next().unwrap();
         let (_, json) = server.ask(&body).await;
         assert_eq!(json["choices"][0]["message"]["content"], expected, "{stop}");
-        assert_eq!(json["choices"][0]["finish_reason"], "stop");
+        let called = case.answer.starts_with("<tool_call>");
+        let reason = if called { "tool_calls" } else { "stop" };
+        assert_eq!(json["choices"][0]["finish_reason"], reason);
         let text = server.chat(&streamed(&body)).await.text().await.unwrap();
         assert_eq!(parse_stream(&text).text, expected, "{stop} streamed");
     }

@@ -20,6 +20,7 @@ use tokenizers::Tokenizer;
 use tokio::sync::Mutex;
 
 use super::{
+    geometry::read_geometry,
     grammar::{CallTokens, Grammars},
     template::{ChatTemplate, PASS_THROUGH},
 };
@@ -179,7 +180,7 @@ impl Files {
 
     fn geometry(&self) -> Result<Option<ImageGeometry>, String> {
         match self {
-            Self::Folder(folder) => read_geometry(folder).map(Some),
+            Self::Folder(folder) => read_geometry(folder),
             Self::Gguf(_) => Ok(None),
         }
     }
@@ -305,31 +306,6 @@ fn model_folder(id: &str) -> Option<PathBuf> {
         mistralrs::core::hf_hub_cache_dir()?.join(format!("models--{}", id.replace('/', "--")));
     let commit = std::fs::read_to_string(repo.join("refs/main")).ok()?;
     Some(repo.join("snapshots").join(commit.trim()))
-}
-
-fn read_geometry(folder: &Path) -> Result<ImageGeometry, String> {
-    let path = folder.join("preprocessor_config.json");
-    let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let json: serde_json::Value =
-        serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
-    let number = |name: &str, in_size: &str| {
-        json.get(name)
-            .or_else(|| json.get("size")?.get(in_size))
-            .and_then(serde_json::Value::as_u64)
-    };
-    let need = |name: &str, value: Option<u64>| {
-        value
-            .filter(|n| *n > 0)
-            .ok_or_else(|| format!("{}: no {name}", path.display()))
-    };
-    let factor = need("patch_size", number("patch_size", ""))?
-        * need("merge_size", number("merge_size", ""))?;
-    Ok(ImageGeometry {
-        factor: u32::try_from(factor)
-            .map_err(|_| format!("{}: patch_size is too large", path.display()))?,
-        min_pixels: need("min_pixels", number("min_pixels", "shortest_edge"))?,
-        max_pixels: need("max_pixels", number("max_pixels", "longest_edge"))?,
-    })
 }
 
 /// Changes with the build, the arithmetic and the weights' files.

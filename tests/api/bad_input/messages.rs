@@ -1,0 +1,315 @@
+//! Messages.
+
+use super::{MISSING, Row, TYPE, UNKNOWN, UNSUPPORTED, UNSUPPORTED_VALUE, VALUE};
+
+/// Lists of messages.
+pub(super) const WHOLE: &[Row] = &[
+    (TYPE, "messages", r#""hi""#),
+    (TYPE, "messages", "null"),
+    (TYPE, "messages", "{}"),
+    (TYPE, "messages", "1"),
+    (TYPE, "messages", r#"{"role":"user","content":"hi"}"#),
+    (VALUE, "messages", "[]"),
+    (TYPE, "messages[0]", r#"["hi"]"#),
+    (TYPE, "messages[0]", "[null]"),
+    (TYPE, "messages[0]", "[[]]"),
+    (TYPE, "messages[1]", r#"[{"role":"user","content":"hi"},7]"#),
+    (
+        MISSING,
+        "messages[1].role",
+        r#"[{"role":"user","content":"hi"},{}]"#,
+    ),
+    // A result must answer a call that was made before it.
+    (
+        VALUE,
+        "messages[0].tool_call_id",
+        r#"[{"role":"tool","tool_call_id":"c","content":"x"}]"#,
+    ),
+    (
+        VALUE,
+        "messages[0].tool_call_id",
+        r#"[{"role":"tool","tool_call_id":"c","content":"x"},{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":""}}]}]"#,
+    ),
+    (
+        VALUE,
+        "messages[1].tool_call_id",
+        r#"[{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":""}}]},{"role":"tool","tool_call_id":"C","content":"x"}]"#,
+    ),
+];
+
+/// Messages, each alone.
+pub(super) const SINGLE: &[Row] = &[
+    (MISSING, "messages[0].role", r#"{"content":"x"}"#),
+    (TYPE, "messages[0].role", r#"{"role":1,"content":"x"}"#),
+    (TYPE, "messages[0].role", r#"{"role":null,"content":"x"}"#),
+    (
+        TYPE,
+        "messages[0].role",
+        r#"{"role":["user"],"content":"x"}"#,
+    ),
+    (
+        VALUE,
+        "messages[0].role",
+        r#"{"role":"robot","content":"x"}"#,
+    ),
+    (
+        VALUE,
+        "messages[0].role",
+        r#"{"role":"User","content":"x"}"#,
+    ),
+    (VALUE, "messages[0].role", r#"{"role":"","content":"x"}"#),
+    (
+        UNSUPPORTED_VALUE,
+        "messages[0].role",
+        r#"{"role":"function","name":"f","content":"x"}"#,
+    ),
+    (MISSING, "messages[0].content", r#"{"role":"user"}"#),
+    (
+        MISSING,
+        "messages[0].content",
+        r#"{"role":"user","content":null}"#,
+    ),
+    (
+        MISSING,
+        "messages[0].content",
+        r#"{"role":"system","content":null}"#,
+    ),
+    (MISSING, "messages[0].content", r#"{"role":"assistant"}"#),
+    (
+        MISSING,
+        "messages[0].content",
+        r#"{"role":"assistant","content":null,"tool_calls":[]}"#,
+    ),
+    (
+        MISSING,
+        "messages[0].content",
+        r#"{"role":"assistant","refusal":null}"#,
+    ),
+    (
+        MISSING,
+        "messages[0].content",
+        r#"{"role":"tool","tool_call_id":"c"}"#,
+    ),
+    (
+        TYPE,
+        "messages[0].content",
+        r#"{"role":"user","content":5}"#,
+    ),
+    (
+        TYPE,
+        "messages[0].content",
+        r#"{"role":"user","content":true}"#,
+    ),
+    (
+        TYPE,
+        "messages[0].content",
+        r#"{"role":"user","content":{"type":"text","text":"x"}}"#,
+    ),
+    (
+        VALUE,
+        "messages[0].content",
+        r#"{"role":"user","content":[]}"#,
+    ),
+    (
+        UNKNOWN,
+        "messages[0].foo",
+        r#"{"role":"user","content":"x","foo":1}"#,
+    ),
+    (
+        UNKNOWN,
+        "messages[0].Content",
+        r#"{"role":"user","content":"x","Content":"y"}"#,
+    ),
+    (
+        TYPE,
+        "messages[0].name",
+        r#"{"role":"user","content":"x","name":1}"#,
+    ),
+    (
+        TYPE,
+        "messages[0].name",
+        r#"{"role":"user","content":"x","name":["a"]}"#,
+    ),
+    (
+        UNSUPPORTED,
+        "messages[0].audio",
+        r#"{"role":"assistant","content":"x","audio":{"id":"a"}}"#,
+    ),
+    (
+        UNSUPPORTED,
+        "messages[0].function_call",
+        r#"{"role":"assistant","content":"x","function_call":{"name":"f","arguments":""}}"#,
+    ),
+    (
+        UNSUPPORTED,
+        "messages[0].annotations",
+        r#"{"role":"assistant","content":"x","annotations":[1]}"#,
+    ),
+    (
+        TYPE,
+        "messages[0].refusal",
+        r#"{"role":"assistant","content":"x","refusal":1}"#,
+    ),
+    (
+        VALUE,
+        "messages[0].refusal",
+        r#"{"role":"user","content":"x","refusal":"no"}"#,
+    ),
+    (
+        TYPE,
+        "messages[0].reasoning_content",
+        r#"{"role":"assistant","content":"x","reasoning_content":1}"#,
+    ),
+    (
+        VALUE,
+        "messages[0].reasoning_content",
+        r#"{"role":"user","content":"x","reasoning_content":"y"}"#,
+    ),
+    // Results.
+    (
+        MISSING,
+        "messages[0].tool_call_id",
+        r#"{"role":"tool","content":"x"}"#,
+    ),
+    (
+        MISSING,
+        "messages[0].tool_call_id",
+        r#"{"role":"tool","content":"x","tool_call_id":null}"#,
+    ),
+    (
+        TYPE,
+        "messages[0].tool_call_id",
+        r#"{"role":"tool","content":"x","tool_call_id":1}"#,
+    ),
+    (
+        VALUE,
+        "messages[0].tool_call_id",
+        r#"{"role":"tool","content":"x","tool_call_id":""}"#,
+    ),
+    (
+        VALUE,
+        "messages[0].tool_call_id",
+        r#"{"role":"user","content":"x","tool_call_id":"c"}"#,
+    ),
+    (
+        VALUE,
+        "messages[0].tool_call_id",
+        r#"{"role":"assistant","content":"x","tool_call_id":"c"}"#,
+    ),
+    // Calls.
+    (
+        VALUE,
+        "messages[0].tool_calls",
+        r#"{"role":"user","content":"x","tool_calls":[{}]}"#,
+    ),
+    (
+        VALUE,
+        "messages[0].tool_calls",
+        r#"{"role":"tool","content":"x","tool_calls":[{}]}"#,
+    ),
+    (
+        TYPE,
+        "messages[0].tool_calls",
+        r#"{"role":"assistant","content":"x","tool_calls":"f"}"#,
+    ),
+    (
+        TYPE,
+        "messages[0].tool_calls",
+        r#"{"role":"assistant","content":"x","tool_calls":{}}"#,
+    ),
+    (
+        TYPE,
+        "messages[0].tool_calls[0]",
+        r#"{"role":"assistant","tool_calls":["f"]}"#,
+    ),
+    (
+        TYPE,
+        "messages[0].tool_calls[0]",
+        r#"{"role":"assistant","tool_calls":[null]}"#,
+    ),
+    (
+        MISSING,
+        "messages[0].tool_calls[0].type",
+        r#"{"role":"assistant","tool_calls":[{}]}"#,
+    ),
+    (
+        VALUE,
+        "messages[0].tool_calls[0].type",
+        r#"{"role":"assistant","tool_calls":[{"type":"f"}]}"#,
+    ),
+    (
+        TYPE,
+        "messages[0].tool_calls[0].type",
+        r#"{"role":"assistant","tool_calls":[{"type":1}]}"#,
+    ),
+    (
+        UNSUPPORTED_VALUE,
+        "messages[0].tool_calls[0].type",
+        r#"{"role":"assistant","tool_calls":[{"type":"custom","id":"c","custom":{}}]}"#,
+    ),
+    (
+        MISSING,
+        "messages[0].tool_calls[0].id",
+        r#"{"role":"assistant","tool_calls":[{"type":"function","function":{"name":"f","arguments":""}}]}"#,
+    ),
+    (
+        TYPE,
+        "messages[0].tool_calls[0].id",
+        r#"{"role":"assistant","tool_calls":[{"type":"function","id":1}]}"#,
+    ),
+    (
+        VALUE,
+        "messages[0].tool_calls[0].id",
+        r#"{"role":"assistant","tool_calls":[{"type":"function","id":""}]}"#,
+    ),
+    (
+        UNKNOWN,
+        "messages[0].tool_calls[0].index",
+        r#"{"role":"assistant","tool_calls":[{"type":"function","id":"c","index":"0"}]}"#,
+    ),
+    (
+        UNKNOWN,
+        "messages[0].tool_calls[0].name",
+        r#"{"role":"assistant","tool_calls":[{"type":"function","id":"c","name":"f"}]}"#,
+    ),
+    (
+        MISSING,
+        "messages[0].tool_calls[0].function",
+        r#"{"role":"assistant","tool_calls":[{"type":"function","id":"c"}]}"#,
+    ),
+    (
+        TYPE,
+        "messages[0].tool_calls[0].function",
+        r#"{"role":"assistant","tool_calls":[{"type":"function","id":"c","function":"f"}]}"#,
+    ),
+    (
+        MISSING,
+        "messages[0].tool_calls[0].function.name",
+        r#"{"role":"assistant","tool_calls":[{"type":"function","id":"c","function":{"arguments":""}}]}"#,
+    ),
+    (
+        VALUE,
+        "messages[0].tool_calls[0].function.name",
+        r#"{"role":"assistant","tool_calls":[{"type":"function","id":"c","function":{"name":"a b"}}]}"#,
+    ),
+    (
+        MISSING,
+        "messages[0].tool_calls[0].function.arguments",
+        r#"{"role":"assistant","tool_calls":[{"type":"function","id":"c","function":{"name":"f"}}]}"#,
+    ),
+    (
+        TYPE,
+        "messages[0].tool_calls[0].function.arguments",
+        r#"{"role":"assistant","tool_calls":[{"type":"function","id":"c","function":{"name":"f","arguments":{}}}]}"#,
+    ),
+    (
+        TYPE,
+        "messages[0].tool_calls[0].function.arguments",
+        r#"{"role":"assistant","tool_calls":[{"type":"function","id":"c","function":{"name":"f","arguments":null}}]}"#,
+    ),
+    (
+        UNKNOWN,
+        "messages[0].tool_calls[0].function.result",
+        r#"{"role":"assistant","tool_calls":[{"type":"function","id":"c","function":{"name":"f","result":1}}]}"#,
+    ),
+];
