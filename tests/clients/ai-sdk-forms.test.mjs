@@ -145,6 +145,7 @@ for (const [name, provider] of Object.entries(PROVIDERS)) {
 // The other providers send what a tool shows as text, in base64.
 test('responses: a tool may show an image', async () => {
   const image = TOOL.images[0];
+  const data = imageBytes(image).toString('base64');
   const check_stock = tool({
     description: 'Check the stock of an item.',
     inputSchema: z.object({ item: z.string().max(20) }),
@@ -153,7 +154,7 @@ test('responses: a tool may show an image', async () => {
       type: 'content',
       value: [
         { type: 'text', text: 'seven' },
-        { type: 'file', mediaType: imageType(image), data: { type: 'data', data: imageBytes(image).toString('base64') } },
+        { type: 'file', mediaType: imageType(image), data: { type: 'data', data } },
       ],
     }),
   });

@@ -90,8 +90,8 @@ for (const stream of [false, true]) {
 
 test('a tool that is named is called', async () => {
   const tool_choice = { type: 'function', function: { name: 'check_stock' } };
-  const body = request(CHAT, { tools: TOOL.tools, tool_choice, parallel_tool_calls: false, max_completion_tokens: 200 });
-  const [call] = (await chat.create(body)).choices[0].message.tool_calls;
+  const more = { tool_choice, parallel_tool_calls: false, max_completion_tokens: 200 };
+  const [call] = (await chat.create(request(CHAT, { tools: TOOL.tools, ...more }))).choices[0].message.tool_calls;
   assert.equal(call.function.name, 'check_stock');
   assert.equal(typeof JSON.parse(call.function.arguments).item, 'string');
 });
@@ -120,13 +120,15 @@ test('a text goes on, streamed or not', async () => {
 
 // --- Responses ---
 
-const inputOf = (c) =>
-  messagesWith(c, (image) => ({ type: 'input_image', image_url: dataUrl(image), detail: 'auto' })).map((turn) => ({
-    ...turn,
-    content: Array.isArray(turn.content)
-      ? turn.content.map((p) => (p.type === 'text' ? { type: turn.role === 'assistant' ? 'output_text' : 'input_text', text: p.text } : p))
-      : turn.content,
-  }));
+/** A case's messages as input items. */
+function inputOf(c) {
+  const image = (name) => ({ type: 'input_image', image_url: dataUrl(name), detail: 'auto' });
+  return messagesWith(c, image).map(({ role, content }) => {
+    const type = role === 'assistant' ? 'output_text' : 'input_text';
+    const part = (p) => (p.type === 'text' ? { type, text: p.text } : p);
+    return { role, content: Array.isArray(content) ? content.map(part) : content };
+  });
+}
 const asked = (c, more = {}) => ({ model: MODEL, input: inputOf(c), temperature: 0, store: false, ...more });
 
 function checkResponse(response, c) {
@@ -151,7 +153,8 @@ test('a streamed response is the reference', async () => {
 });
 
 test('a response is parsed by Zod', async () => {
-  const response = await client.responses.parse(asked(LISTING, { text: { format: zodTextFormat(Drawing, 'drawing') } }));
+  const text = { format: zodTextFormat(Drawing, 'drawing') };
+  const response = await client.responses.parse(asked(LISTING, { text }));
   assert.deepEqual(response.output_parsed, DRAWING);
 });
 
@@ -176,7 +179,7 @@ test('what a server that keeps nothing cannot do is a BadRequestError', async ()
   });
 });
 
-test('a stream of several forms ends as a plain answer does', async () => {
+test('a streamed JSON object is one in the end', async () => {
   const body = request(LISTING, { response_format: { type: 'json_object' } });
   const chunks = await Array.fromAsync(await chat.create({ ...body, stream: true }));
   assert.deepEqual(JSON.parse(textOf(chunks)), DRAWING);

@@ -176,7 +176,7 @@ def test_logprobs_without_others_list_no_others(client):
 
 def test_logprobs_are_those_of_the_model_whatever_the_temperature(client):
     hot = client.chat.completions.create(**wild(logprobs=True, top_logprobs=3, seed=7))
-    cold = client.chat.completions.create(**{**request(STORY), "max_completion_tokens": 1}, logprobs=True, top_logprobs=3)
+    cold = client.chat.completions.create(**request(STORY, max_completion_tokens=1, logprobs=True, top_logprobs=3))
     of = lambda completion: completion.choices[0].logprobs.content[0].top_logprobs
     assert [(likely.token, pytest.approx(likely.logprob, abs=1e-3)) for likely in of(cold)] == [
         (likely.token, likely.logprob) for likely in of(hot)

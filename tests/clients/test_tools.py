@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Literal
+from typing import Annotated, Literal
 
 import jsonschema
 import openai
@@ -25,7 +25,7 @@ class Order(BaseModel):
     """Nothing that the model ever saw."""
 
     color: Literal["red", "blue"]
-    counts: list[int] = Field(min_length=1, max_length=2, json_schema_extra={"items": {"type": "integer", "minimum": 1, "maximum": 9}})
+    counts: list[Annotated[int, Field(ge=1, le=9)]] = Field(min_length=1, max_length=2)
     gift: bool | None
 
 
@@ -110,13 +110,15 @@ def test_a_tool_loop_ends_in_an_answer(client):
             break
         for call in message.tool_calls:
             messages.append({"role": "tool", "tool_call_id": call.id, "content": json.dumps({"stock": 7})})
-    assert [m["role"] if isinstance(m, dict) else m.role for m in messages] == ["user", "assistant", "tool", "assistant"]
+    roles = [turn["role"] if isinstance(turn, dict) else turn.role for turn in messages]
+    assert roles == ["user", "assistant", "tool", "assistant"]
     assert messages[-1].content
 
 
 def with_result(content, call_id="call_1", **more):
     """A conversation in which the model called a tool, and what it gave."""
-    call = {"id": "call_1", "type": "function", "function": {"name": "check_stock", "arguments": '{"item":"blue circle"}'}}
+    function = {"name": "check_stock", "arguments": '{"item": "blue circle"}'}
+    call = {"id": "call_1", "type": "function", "function": function}
     turns = [
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": call_id, "content": content},

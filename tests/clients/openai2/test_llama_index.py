@@ -91,7 +91,8 @@ def test_a_tool_is_called(llm):
     response = llm.chat_with_tools(tools, chat_history=turns(TOOL))
     (call,) = llm.get_tool_calls_from_response(response)
     assert {"name": call.tool_name, "arguments": call.tool_kwargs} == TOOL_CALL
-    result = ChatMessage(role="tool", content=check_stock("blue circle"), additional_kwargs={"tool_call_id": call.tool_id})
+    answered = {"tool_call_id": call.tool_id}
+    result = ChatMessage(role="tool", content=check_stock("blue circle"), additional_kwargs=answered)
     final = llm.chat_with_tools(tools, chat_history=[*turns(TOOL), response.message, result])
     assert final.message.content
     assert not llm.get_tool_calls_from_response(final, error_on_no_tool_call=False)
