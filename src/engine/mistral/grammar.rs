@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use llguidance::{Matcher, ParserFactory, api::TopLevelGrammar, toktrie::TokEnv};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::engine::{EngineError, Format, Tool, ToolChoice, Toolbox};
 
@@ -188,7 +188,7 @@ impl Toolbox {
 /// A call of a tool, spelled as the models were taught (and as Python's `json.dumps` does).
 fn body(tool: &Tool) -> String {
     let head = format!("\n{{\"name\": {}, \"arguments\": ", json!(tool.name));
-    let mut schema = as_object(tool.parameters.clone());
+    let mut schema = closed(as_object(tool.parameters.clone()));
     if let Value::Object(entries) = &mut schema {
         let style = json!({
             "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": ",
@@ -199,12 +199,55 @@ fn body(tool: &Tool) -> String {
 }
 
 fn flexible(schema: Value) -> Value {
-    let mut schema = as_object(schema);
+    let mut schema = closed(as_object(schema));
     if let Value::Object(entries) = &mut schema {
         let style = json!({ "whitespace_flexible": true, "whitespace_pattern": WHITESPACE });
         entries.insert("x-guidance".into(), style);
     }
     schema
+}
+
+/// The schema with every object closed that lists its properties and does not say whether there may
+/// be others: what keeps to it keeps to the schema too, and a model does not invent keys until its
+/// tokens run out. Objects that are put together from several schemas are left alone.
+fn closed(schema: Value) -> Value {
+    let Value::Object(entries) = schema else {
+        return schema;
+    };
+    let speaks_of_others = [
+        "additionalProperties",
+        "unevaluatedProperties",
+        "patternProperties",
+    ];
+    let put_together = ["allOf", "anyOf", "oneOf", "not", "if", "$ref"];
+    let mut mentioned = speaks_of_others.iter().chain(&put_together);
+    let lists_all = entries.get("properties").is_some_and(|listed| {
+        let required = entries.get("required").and_then(Value::as_array);
+        let mut required = required.into_iter().flatten().filter_map(Value::as_str);
+        listed.is_object() && required.all(|name| listed.get(name).is_some())
+    });
+    let close = lists_all && !mentioned.any(|key| entries.contains_key(*key));
+    let mut entries: Map<String, Value> = entries
+        .into_iter()
+        .map(|(key, value)| {
+            let value = match (key.as_str(), value) {
+                ("properties" | "$defs" | "definitions", Value::Object(named)) => named
+                    .into_iter()
+                    .map(|(name, schema)| (name, closed(schema)))
+                    .collect(),
+                ("items", schema) => closed(schema),
+                ("anyOf" | "oneOf" | "prefixItems", Value::Array(schemas)) => {
+                    schemas.into_iter().map(closed).collect()
+                }
+                (_, other) => other,
+            };
+            (key, value)
+        })
+        .collect();
+    if close {
+        entries.insert("additionalProperties".into(), false.into());
+    }
+    Value::Object(entries)
 }
 
 /// The schema as an object, which can carry how it shall be written: `true` allows all.
@@ -235,4 +278,36 @@ fn reason(error: &str) -> String {
         .join(" ");
     let words = words.replace(" without 'referencing' feature", "");
     words.trim_end_matches('.').chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_that_list_their_properties_are_closed() {
+        let open = json!({
+            "properties": {"a": {"items": {"properties": {"b": {}}}}, "properties": {"type": "object"}},
+            "required": ["a"],
+        });
+        let expected = json!({
+            "properties": {
+                "a": {"items": {"properties": {"b": {}}, "additionalProperties": false}},
+                "properties": {"type": "object"},
+            },
+            "required": ["a"],
+            "additionalProperties": false,
+        });
+        assert_eq!(closed(open), expected);
+        for left_alone in [
+            json!({"properties": {"a": {}}, "additionalProperties": true}),
+            json!({"properties": {"a": {}}, "required": ["b"]}),
+            json!({"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]}),
+            json!({"properties": {"a": {}}, "anyOf": [{"required": ["b"]}]}),
+            json!({"const": {"properties": {}}}),
+            json!(true),
+        ] {
+            assert_eq!(closed(left_alone.clone()), left_alone);
+        }
+    }
 }

@@ -238,7 +238,14 @@ fn load_pipeline(config: &ModelConfig) -> Result<(LoadedPipeline, bool), String>
             parse_isq_value(name, Some(&device)).map_err(|e| format!("model.quantization: {e}"))?,
         ),
     };
-    let loader = loader(&config.id)?;
+    // The engine reads it while it loads.
+    let pass_through = tempfile::Builder::new()
+        .prefix("porthole-")
+        .suffix(".jinja")
+        .tempfile()
+        .and_then(|file| std::fs::write(file.path(), PASS_THROUGH).map(|()| file))
+        .map_err(|e| format!("a temporary file: {e}"))?;
+    let loader = loader(&config.id, pass_through.path());
     let mapping = if is_gguf(Path::new(&config.id)) {
         AutoDeviceMapParams::default_text()
     } else {
@@ -259,7 +266,7 @@ fn load_pipeline(config: &ModelConfig) -> Result<(LoadedPipeline, bool), String>
     Ok((pipeline, device.is_cpu()))
 }
 
-fn loader(id: &str) -> Result<Box<dyn Loader>, String> {
+fn loader(id: &str, pass_through: &Path) -> Box<dyn Loader> {
     let path = Path::new(id);
     if is_gguf(path) {
         let folder = path.parent().unwrap_or(Path::new("."));
@@ -273,7 +280,7 @@ fn loader(id: &str) -> Result<Box<dyn Loader>, String> {
             false,
             None,
         );
-        return Ok(builder.build());
+        return builder.build();
     }
     let specific = MultimodalSpecificConfig {
         topology: None,
@@ -287,14 +294,8 @@ fn loader(id: &str) -> Result<Box<dyn Loader>, String> {
         matformer_slice_name: None,
         organization: IsqOrganization::Default,
     };
-    // The engine reads it while it loads, also when it is loaded anew.
-    let template = std::env::temp_dir().join(format!("porthole-{}.jinja", std::process::id()));
-    std::fs::write(&template, PASS_THROUGH).map_err(|e| format!("{}: {e}", template.display()))?;
-    let template = Some(template.to_string_lossy().into_owned());
-    Ok(
-        MultimodalLoaderBuilder::new(specific, None, None, Some(id.to_string()), template)
-            .build(None),
-    )
+    let template = Some(pass_through.to_string_lossy().into_owned());
+    MultimodalLoaderBuilder::new(specific, None, None, Some(id.to_string()), template).build(None)
 }
 
 /// The folder of a model: itself, or the snapshot that the hub's cache holds of it.
