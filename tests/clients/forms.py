@@ -4,7 +4,7 @@ import json
 from enum import Enum
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from support import CLOSE, LISTING
 
@@ -15,8 +15,6 @@ COLORS = Literal["red", "green", "blue", "yellow", "orange", "purple", "pink", "
 class Drawing(BaseModel):
     """What the model learned to tell of an image."""
 
-    # Closed, for else a model that does not know when to stop may go on with properties of its own.
-    model_config = ConfigDict(extra="forbid")
     shape: SHAPES
     color: COLORS
     count: int = Field(ge=1, le=5)
@@ -30,7 +28,6 @@ class Size(Enum):
 class Shop(BaseModel):
     """Nothing that the model ever saw."""
 
-    model_config = ConfigDict(extra="forbid")
     sizes: list[Size] = Field(min_length=1, max_length=3)
     owner: "Owner | None"
     open: bool

@@ -4,12 +4,21 @@ import base64
 
 import openai
 import pytest
+from openai import OpenAI
 
+from conftest import OPTIONS
 from support import CASES, CHAT, DEMO, IMAGE_CASES, MODEL, name, token_id
 
 # The demo model's own template, written out.
 PROMPT = f"<|im_start|>user\n{CHAT['messages'][0]['content']}<|im_end|>\n<|im_start|>assistant\n"
 ONE_TURN = [case for case in CASES if len(case["messages"]) == 1 and case["images"]]
+
+
+@pytest.fixture(scope="module")
+def lenient():
+    """Its types say that every chunk has a reason to end; OpenAI's own chunks have null before the last."""
+    with OpenAI(**{**OPTIONS, "_strict_response_validation": False}) as client:
+        yield client
 
 
 def asked(prompt="It is a", **more):
@@ -36,13 +45,14 @@ def test_sixteen_tokens_are_the_most_where_nothing_is_said(client):
     assert completion.usage.completion_tokens == 16
 
 
-def test_a_stream_says_what_a_plain_answer_says(client):
+def test_a_stream_says_what_a_plain_answer_says(client, lenient):
     plain = client.completions.create(**asked())
     more = {"stream": True, "stream_options": {"include_usage": True}}
-    with client.completions.create(**asked(**more)) as stream:
+    with lenient.completions.create(**asked(**more)) as stream:
         *chunks, last = list(stream)
     assert "".join(chunk.choices[0].text for chunk in chunks) == plain.choices[0].text
-    assert chunks[-1].choices[0].finish_reason == plain.choices[0].finish_reason
+    reasons = [chunk.choices[0].finish_reason for chunk in chunks]
+    assert reasons == [None] * (len(chunks) - 1) + [plain.choices[0].finish_reason]
     assert last.choices == []
     assert last.usage == plain.usage
     assert {chunk.object for chunk in [*chunks, last]} == {"text_completion"}
@@ -63,12 +73,12 @@ def test_text_is_never_read_as_a_turn_of_a_conversation(client):
     assert completion.usage.prompt_tokens > CHAT["prompt_tokens"]
 
 
-def test_several_prompts_have_their_answers_in_order(client):
+def test_several_prompts_have_their_answers_in_order(client, lenient):
     alone = [client.completions.create(**asked(prompt)).choices[0].text for prompt in ("It is a", "The image")]
     both = client.completions.create(**asked(["It is a", "The image"]))
     assert [choice.index for choice in both.choices] == [0, 1]
     assert [choice.text for choice in both.choices] == alone
-    with client.completions.create(**asked(["It is a", "The image"]), stream=True) as stream:
+    with lenient.completions.create(**asked(["It is a", "The image"]), stream=True) as stream:
         parts = ["", ""]
         for chunk in stream:
             for choice in chunk.choices:

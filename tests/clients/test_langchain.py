@@ -14,9 +14,12 @@ from support import CASES, CHAT, IMAGE_CASES, KEY, LISTING, MODEL, STORY, TOOL, 
 SETTINGS = {"model": MODEL, "base_url": URL, "api_key": KEY, "temperature": 0, "max_retries": 0, "timeout": 60}
 
 
-@pytest.fixture(params=[False, True], ids=["chat", "responses"])
+LLMS = [ChatOpenAI(**SETTINGS, use_responses_api=responses) for responses in (False, True)]
+
+
+@pytest.fixture(params=LLMS, ids=["chat", "responses"])
 def llm(request):
-    return ChatOpenAI(**SETTINGS, use_responses_api=request.param)
+    return request.param
 
 
 @tool
@@ -54,9 +57,13 @@ def test_a_stream_is_the_reference(llm):
     assert len(chunks) > 10
 
 
-def test_answers_asked_for_at_once_are_not_mixed_up(llm):
-    answers = asyncio.run(llm.abatch([turns(case) for case in CASES[:8]]))
-    assert [answer.text for answer in answers] == [case["answer"] for case in CASES[:8]]
+def test_answers_asked_for_at_once_are_not_mixed_up():
+    # In one event loop, for LangChain keeps its connections, which are of that loop.
+    async def ask():
+        return [await llm.abatch([turns(case) for case in CASES[:8]]) for llm in LLMS]
+
+    for answers in asyncio.run(ask()):
+        assert [answer.text for answer in answers] == [case["answer"] for case in CASES[:8]]
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])

@@ -7,9 +7,11 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import jsonschema
 import pytest
 
-from support import KEY, MODEL
+from forms import SCHEMAS
+from support import CHAT, KEY, MODEL, STORY, TOOL, request
 
 BASE = os.environ["PORTHOLE_TEST_URL"]
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
@@ -45,6 +47,63 @@ def test_every_answer_that_is_an_error_has_the_shape_of_openai(document):
             for method in item.keys() - {"parameters"}:
                 documented = item[method]["responses"]
                 assert {"401", "429", "503"} <= documented.keys(), (method, path)
+
+
+FORM = {"type": "json_schema", "name": "answer", "schema": SCHEMAS["array"]}
+FLAT_TOOLS = [{"type": "function", **each["function"]} for each in TOOL["tools"]]
+CHATS = {
+    "image": request(STORY, user="someone"),
+    "choices": {**request(CHAT, n=2, logprobs=True, top_logprobs=2), "temperature": 1},
+    "tools": request(TOOL, tools=TOOL["tools"]),
+    "form": request(CHAT, response_format={"type": "json_object"}, max_completion_tokens=16),
+}
+RESPONSES = {
+    "text": {"input": "Hello", "metadata": {"a": "b"}, "instructions": "Be brief."},
+    "cut": {"input": "Hello", "max_output_tokens": 16, "text": {"format": FORM}, "temperature": 1, "top_p": 0.5},
+    "tools": {"input": "How many are in stock?", "tools": FLAT_TOOLS, "tool_choice": "required"},
+    "logprobs": {"input": "Hello", "include": ["message.output_text.logprobs"], "top_logprobs": 2},
+}
+
+
+def post(path, body):
+    """What is answered, as it is: one object, or the data of each event."""
+    headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+    asked = urllib.request.Request(f"{BASE}{path}", json.dumps({"model": MODEL, **body}).encode(), headers)
+    with urllib.request.urlopen(asked, timeout=60) as response:
+        text = response.read().decode()
+    if not body.get("stream"):
+        return [json.loads(text)]
+    data = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
+    return [json.loads(each) for each in data if each != "[DONE]"]
+
+
+def check_documented(document, name, answers):
+    assert answers
+    schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+    for answer in answers:
+        jsonschema.validate(answer, schema, jsonschema.Draft202012Validator)
+        # And it is not a schema that allows anything.
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({}, schema, jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize("body", CHATS.values(), ids=CHATS)
+def test_answers_of_chat_are_what_is_documented(document, body):
+    check_documented(document, "ChatCompletion", post("/v1/chat/completions", body))
+    stream = {"stream": True, "stream_options": {"include_usage": True}}
+    check_documented(document, "ChatCompletionChunk", post("/v1/chat/completions", {**body, **stream}))
+
+
+@pytest.mark.parametrize("body", RESPONSES.values(), ids=RESPONSES)
+def test_answers_of_responses_are_what_is_documented(document, body):
+    check_documented(document, "Response", post("/v1/responses", body))
+    check_documented(document, "ResponseEvent", post("/v1/responses", {**body, "stream": True}))
+
+
+def test_answers_of_completions_are_what_is_documented(document):
+    body = {"prompt": ["It is", "a"], "n": 2, "logprobs": 2, "max_tokens": 4}
+    check_documented(document, "Completion", post("/v1/completions", body))
+    check_documented(document, "Completion", post("/v1/completions", {**body, "stream": True}))
 
 
 @pytest.mark.parametrize("mode", ["positive", "negative"])
