@@ -164,7 +164,7 @@ impl ApiError {
             Self::Image(refused) => Some(refused.param.clone()),
             Self::ModelNotFound(_) => Some("model".into()),
             Self::Engine(EngineError::ContextLengthExceeded { .. }) => Some("messages".into()),
-            Self::Engine(EngineError::Refused { param, .. }) => Some((*param).into()),
+            Self::Engine(EngineError::Refused { param, .. }) => Some(param.to_string()),
             Self::Mint(MintError::Exceeds(field) | MintError::Invalid(field)) => {
                 Some((*field).into())
             }

@@ -35,6 +35,9 @@ pub mod routes;
 
 pub mod error;
 pub mod sse;
+pub mod sse_body;
+pub mod sse_completions;
+pub mod sse_responses;
 pub mod state;
 
 pub mod admission;

@@ -27,7 +27,7 @@ use crate::{
         guard::guard,
         limit, record,
     },
-    routes::{chat_completions, health, models, tokens},
+    routes::{chat_completions, completions, health, models, openapi, predict, responses, tokens},
     state::{AppState, Parts},
     tls::Certificate,
 };
@@ -36,6 +36,7 @@ use crate::{
 fn routes(app: &mut ServiceConfig) {
     app.service(at("/health", web::get().to(health::health)))
         .service(at("/ready", web::get().to(health::ready)))
+        .service(at("/openapi.json", web::get().to(openapi::document)))
         .service(
             web::scope("/v1")
                 .wrap(from_fn(limit))
@@ -44,8 +45,14 @@ fn routes(app: &mut ServiceConfig) {
                     "/chat/completions",
                     web::post().to(chat_completions::create),
                 ))
+                .service(at("/completions", web::post().to(completions::create)))
+                .service(at("/responses", web::post().to(responses::create)))
                 .service(at("/tokens", web::post().to(tokens::create)))
                 .service(at("/models", web::get().to(models::list)))
+                .service(at(
+                    "/models/{model:.+}:predict",
+                    web::post().to(predict::create),
+                ))
                 .service(at("/models/{model:.+}", web::get().to(models::retrieve))),
         )
         .default_service(web::to(health::not_found));

@@ -1,17 +1,23 @@
 //! The wire vocabulary of OpenAI's chat completions: what clients send and what they get.
 
+pub mod completions;
 pub mod fields;
 pub mod format;
 pub mod ignored;
 pub mod json;
 pub mod message;
+pub mod openapi;
 mod part;
+pub mod predict;
 pub(crate) mod read;
 pub mod request;
 pub mod response;
+pub mod responses;
 pub mod sampling;
 mod schema;
+pub mod text_sampling;
 pub mod tools;
+pub mod values;
 
 /// Why a request body was refused: what the client is told, and where in its body the fault is.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -144,7 +144,8 @@ fn function(
     let param = format!("{at}.function.parameters");
     let definition = definitions.take(&param, tool, AROUND_SCHEMA)?;
     let parameters = match &definition["function"]["parameters"] {
-        Value::Null => json!({"type": "object", "properties": {}}),
+        // As OpenAI has it: no parameters.
+        Value::Null => json!({"type": "object", "properties": {}, "additionalProperties": false}),
         parameters => parameters.clone(),
     };
     Ok(Function {

@@ -174,7 +174,7 @@ fn check_sampling(sampling: &SamplingParams, engine: &dyn Engine) -> Result<(), 
     {
         None => Ok(()),
         Some((id, _)) => Err(EngineError::Refused {
-            param: "logit_bias",
+            param: "logit_bias".into(),
             code: "invalid_value",
             message: format!(
                 "Invalid value for 'logit_bias': this model has no token {id}; its ids are below {vocabulary}."

@@ -2,9 +2,15 @@
 
 pub mod body;
 pub mod chat_completions;
+pub mod completions;
 mod dry_run;
 pub mod generation;
 pub mod health;
+pub mod intake;
+pub mod legacy_logprobs;
 pub mod models;
+pub mod openapi;
+pub mod predict;
+pub mod responses;
 pub mod tokens;
 pub mod wire;

@@ -53,7 +53,10 @@ impl Case {
     /// A good request with one more field, which is the row's.
     fn field(row: &Row) -> Self {
         let messages = r#"[{"role":"user","content":"hi"}]"#;
-        Self::of(row, format!(r#"{{"model":"demo","messages":{messages},{}}}"#, row.2))
+        Self::of(
+            row,
+            format!(r#"{{"model":"demo","messages":{messages},{}}}"#, row.2),
+        )
     }
 
     /// A request with the row's messages.

@@ -52,7 +52,7 @@ async fn tools_reach_the_engine_as_sent() {
     );
     assert_eq!(
         toolbox.tools[1].parameters,
-        json!({"type": "object", "properties": {}})
+        json!({"type": "object", "properties": {}, "additionalProperties": false})
     );
     assert_eq!(
         (&toolbox.choice, toolbox.one_at_most),

@@ -19,6 +19,12 @@ const all = JSON.parse(readFileSync(join(DEMO, 'reference.json'), 'utf8')).cases
 export const CASES = all.filter((c) => !c.tools && c.smallest_logit_margin >= CLOSE);
 export const STORY = CASES.find((c) => c.type === 'story');
 export const CHAT = CASES.find((c) => c.type === 'chat');
+export const LISTING = CASES.find((c) => c.type === 'json');
+export const DRAWING = JSON.parse(LISTING.answer);
+// Asked with its tools, the model calls one of them.
+export const TOOL = all.find((c) => c.tools);
+export const TOOL_CALL = { name: 'check_stock', arguments: { item: 'blue circle' } };
+assert.ok(TOOL.answer.includes('"blue circle"'));
 export const TWO_IMAGES = CASES.find((c) => c.images.length === 2);
 
 export const nameOf = (c) => `${c.id}-${c.type}-${c.lang}`;

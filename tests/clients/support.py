@@ -22,6 +22,11 @@ CASES = [case for case in _ALL if not case["tools"] and case["smallest_logit_mar
 IMAGE_CASES = [case for case in CASES if case["images"]]
 STORY = next(case for case in CASES if case["type"] == "story")
 CHAT = next(case for case in CASES if case["type"] == "chat")
+LISTING = next(case for case in CASES if case["type"] == "json")
+# Asked with its tools, the model calls one of them.
+TOOL = next(case for case in _ALL if case["tools"])
+TOOL_CALL = {"name": "check_stock", "arguments": {"item": "blue circle"}}
+assert json.dumps(TOOL_CALL) in TOOL["answer"]
 
 
 def name(case):
@@ -63,10 +68,28 @@ def request(case, url_of=data_url, **more):
     return {"model": MODEL, "messages": messages(case, url_of), "temperature": 0, **more}
 
 
+def tool(function_name, description="", parameters=None):
+    """A function as `tools` takes it; without parameters it has the one that the model learned."""
+    item = {"type": "object", "properties": {"item": {"type": "string", "maxLength": 20}}, "required": ["item"]}
+    function = {"name": function_name, "description": description, "parameters": parameters or item}
+    return {"type": "function", "function": function}
+
+
+def token_id(text):
+    """The model's token that says exactly this."""
+    return json.loads((DEMO / "vocab.json").read_text(encoding="utf-8"))[text.replace(" ", "\u0120")]
+
+
 def with_image(url, text="What is it?"):
     """The arguments of a call that shows one image."""
     content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]
     return {"model": MODEL, "messages": [{"role": "user", "content": content}]}
+
+
+def dry_run(client, **arguments):
+    """What a call would cost, told without making it."""
+    headers = {"x-porthole-dry-run": "true"}
+    return client.chat.completions.with_raw_response.create(**arguments, extra_headers=headers).http_response.json()
 
 
 def metric(metric_name):

@@ -9,7 +9,7 @@ import zlib
 import openai
 import pytest
 
-from support import CHAT, DEMO, IMAGE_CASES, IMAGES_URL, MODEL, data_url, request, with_image
+from support import CHAT, DEMO, IMAGE_CASES, IMAGES_URL, MODEL, data_url, dry_run, request, with_image
 
 IMAGE = next(image for case in IMAGE_CASES for image in case["images"] if image.endswith(".png"))
 IMAGE_PARAM = "messages[0].content[0].image_url.url"
@@ -58,12 +58,11 @@ def test_a_bad_value_is_a_bad_request_that_names_it(client, more, code):
 @pytest.mark.parametrize(
     "more",
     [
-        {"seed": 1},
-        {"n": 2},
-        {"logprobs": True},
-        {"frequency_penalty": 0.5},
-        {"response_format": {"type": "json_object"}},
-        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]},
+        {"modalities": ["text", "audio"]},
+        {"audio": {"voice": "alloy", "format": "wav"}},
+        {"web_search_options": {}},
+        {"functions": [{"name": "f", "parameters": {"type": "object"}}]},
+        {"function_call": {"name": "f"}},
     ],
     ids=lambda more: next(iter(more)),
 )
@@ -184,10 +183,11 @@ def test_a_prompt_beyond_the_context_tells_both_numbers(client, words, stream):
 
 def test_images_count_towards_the_context(client):
     # Text that fits by itself, then the same with images that do not fit beside it.
-    arguments = {**with_image(data_url(IMAGE), "shape " * 3900), "max_completion_tokens": 1}
+    arguments = with_image(data_url(IMAGE), "shape " * 3900)
     content = arguments["messages"][0]["content"]
-    usage = client.chat.completions.create(**arguments).usage
-    one_image = usage.prompt_tokens_details.image_tokens
+    fits = dry_run(client, **arguments)
+    assert fits["max_completion_tokens"] > 0
+    one_image = fits["prompt_tokens_details"]["image_tokens"]
     content[:1] = content[:1] * 16
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(**arguments)
@@ -196,7 +196,7 @@ def test_images_count_towards_the_context(client):
     assert context == 4096
     assert "resulted in at least" not in caught.value.message
     # Each image has a start and an end besides its own tokens.
-    assert prompt == usage.prompt_tokens + 15 * (one_image + 2)
+    assert prompt == fits["prompt_tokens"] + 15 * (one_image + 2)
 
 
 def tokens_named(message):

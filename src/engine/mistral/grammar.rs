@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use llguidance::{Matcher, ParserFactory, api::TopLevelGrammar, toktrie::TokEnv};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::engine::{EngineError, Format, Tool, ToolChoice, Toolbox};
 
@@ -80,25 +80,30 @@ impl Grammars {
             Format::JsonSchema(schema) => Some(schema.clone()),
         };
         let json = schema.map(|schema| format!("%json {}", flexible(schema)));
+        self.compiled(json.as_deref(), toolbox)
+            .map_err(|reason| self.blame(json.as_deref(), toolbox, reason))
+    }
+
+    fn compiled(&self, json: Option<&str>, toolbox: &Toolbox) -> Result<Rule, String> {
+        let only_json = |free| match json {
+            None => Ok(free),
+            Some(json) => self.whole(&format!("start: {json}")),
+        };
         let Some(calls) = self.calls.filter(|_| !toolbox.tools.is_empty()) else {
-            return match json {
-                None => Ok(Rule::Free),
-                Some(json) => self.whole(&format!("start: {json}"), "response_format"),
-            };
+            return only_json(Rule::Free);
         };
         let (allowed, required): (Vec<&Tool>, bool) = match &toolbox.choice {
-            ToolChoice::None => {
-                return match json {
-                    None => Ok(Rule::NoCall(calls)),
-                    Some(json) => self.whole(&format!("start: {json}"), "response_format"),
-                };
-            }
+            ToolChoice::None => return only_json(Rule::NoCall(calls)),
             ToolChoice::Auto => (toolbox.tools.iter().collect(), false),
             ToolChoice::Required => (toolbox.tools.iter().collect(), true),
             ToolChoice::AllowedAuto(names) => (toolbox.named(names), false),
             ToolChoice::AllowedRequired(names) => (toolbox.named(names), true),
         };
-        let bodies = bodies(&allowed);
+        let bodies = allowed
+            .into_iter()
+            .map(body)
+            .collect::<Vec<_>>()
+            .join(" | ");
         let (open, close) = (calls.open, calls.close);
         let more = if toolbox.one_at_most {
             String::new()
@@ -107,23 +112,22 @@ impl Grammars {
         };
         let call = format!("call: ({bodies}) \"\\n\" <[{close}]>");
         match (required, json) {
-            (true, _) => self.whole(&format!("start: <[{open}]> call{more}\n{call}"), "tools"),
-            (false, Some(json)) => self.whole(
-                &format!("start: json | <[{open}]> call{more}\njson: {json}\n{call}"),
-                "tools",
-            ),
+            (true, _) => self.whole(&format!("start: <[{open}]> call{more}\n{call}")),
+            (false, Some(json)) => self.whole(&format!(
+                "start: json | <[{open}]> call{more}\njson: {json}\n{call}"
+            )),
             (false, None) => {
-                let matcher = self.compile(&format!("start: call{more}\n{call}"), "tools")?;
+                let matcher = self.compile(&format!("start: call{more}\n{call}"))?;
                 Ok(Rule::FromCall(calls, Box::new(matcher)))
             }
         }
     }
 
-    fn whole(&self, lark: &str, param: &'static str) -> Result<Rule, EngineError> {
-        Ok(Rule::Whole(Box::new(self.compile(lark, param)?)))
+    fn whole(&self, lark: &str) -> Result<Rule, String> {
+        Ok(Rule::Whole(Box::new(self.compile(lark)?)))
     }
 
-    fn compile(&self, lark: &str, param: &'static str) -> Result<Matcher, EngineError> {
+    fn compile(&self, lark: &str) -> Result<Matcher, String> {
         let grammar = TopLevelGrammar::from_lark(lark.to_string());
         let matcher = self.factory.create_parser(grammar).and_then(|parser| {
             let matcher = Matcher::new(Ok(parser));
@@ -132,14 +136,35 @@ impl Grammars {
             matcher.deep_clone().compute_mask_or_eos()?;
             Ok(matcher)
         });
-        matcher.map_err(|error| EngineError::Refused {
-            param,
+        matcher.map_err(|error| reason(&error.to_string()))
+    }
+
+    /// Which of the schemas it is that cannot be compiled.
+    fn blame(&self, json: Option<&str>, toolbox: &Toolbox, reason: String) -> EngineError {
+        let alone = |schema: &str| self.compile(&format!("start: {schema}")).err();
+        let faults = toolbox.tools.iter().enumerate().filter_map(|(i, tool)| {
+            let reason = alone(&body(tool))?;
+            Some((format!("tools[{i}].function.parameters"), reason))
+        });
+        let of_format = json
+            .and_then(alone)
+            .map(|reason| ("response_format".into(), reason));
+        // Where each alone is good, they are too large together.
+        let together = if toolbox.tools.is_empty() {
+            "response_format"
+        } else {
+            "tools"
+        };
+        let (param, reason) = of_format
+            .into_iter()
+            .chain(faults)
+            .next()
+            .unwrap_or_else(|| (together.to_string(), reason));
+        EngineError::Refused {
+            message: format!("Invalid schema in '{param}': {reason}."),
             code: "invalid_schema",
-            message: format!(
-                "Invalid schema in '{param}': {}.",
-                reason(&error.to_string())
-            ),
-        })
+            param: param.into(),
+        }
     }
 
     /// The text of a token.
@@ -160,29 +185,69 @@ impl Toolbox {
     }
 }
 
-/// The calls of these tools, spelled as the models were taught (and as Python's `json.dumps` does).
-fn bodies(tools: &[&Tool]) -> String {
-    let bodies = tools.iter().map(|tool| {
-        let head = format!("\n{{\"name\": {}, \"arguments\": ", json!(tool.name));
-        let mut schema = as_object(tool.parameters.clone());
-        if let Value::Object(entries) = &mut schema {
-            let style = json!({
-                "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": ",
-            });
-            entries.insert("x-guidance".into(), style);
-        }
-        format!("{} %json {schema} \"}}\"", json!(head))
-    });
-    bodies.collect::<Vec<_>>().join(" | ")
+/// A call of a tool, spelled as the models were taught (and as Python's `json.dumps` does).
+fn body(tool: &Tool) -> String {
+    let head = format!("\n{{\"name\": {}, \"arguments\": ", json!(tool.name));
+    let mut schema = closed(as_object(tool.parameters.clone()));
+    if let Value::Object(entries) = &mut schema {
+        let style = json!({
+            "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": ",
+        });
+        entries.insert("x-guidance".into(), style);
+    }
+    format!("{} %json {schema} \"}}\"", json!(head))
 }
 
 fn flexible(schema: Value) -> Value {
-    let mut schema = as_object(schema);
+    let mut schema = closed(as_object(schema));
     if let Value::Object(entries) = &mut schema {
         let style = json!({ "whitespace_flexible": true, "whitespace_pattern": WHITESPACE });
         entries.insert("x-guidance".into(), style);
     }
     schema
+}
+
+/// The schema with every object closed that lists its properties and does not say whether there may
+/// be others: what keeps to it keeps to the schema too, and a model does not invent keys until its
+/// tokens run out. Objects that are put together from several schemas are left alone.
+fn closed(schema: Value) -> Value {
+    let Value::Object(entries) = schema else {
+        return schema;
+    };
+    let speaks_of_others = [
+        "additionalProperties",
+        "unevaluatedProperties",
+        "patternProperties",
+    ];
+    let put_together = ["allOf", "anyOf", "oneOf", "not", "if", "$ref"];
+    let mut mentioned = speaks_of_others.iter().chain(&put_together);
+    let lists_all = entries.get("properties").is_some_and(|listed| {
+        let required = entries.get("required").and_then(Value::as_array);
+        let mut required = required.into_iter().flatten().filter_map(Value::as_str);
+        listed.is_object() && required.all(|name| listed.get(name).is_some())
+    });
+    let close = lists_all && !mentioned.any(|key| entries.contains_key(*key));
+    let mut entries: Map<String, Value> = entries
+        .into_iter()
+        .map(|(key, value)| {
+            let value = match (key.as_str(), value) {
+                ("properties" | "$defs" | "definitions", Value::Object(named)) => named
+                    .into_iter()
+                    .map(|(name, schema)| (name, closed(schema)))
+                    .collect(),
+                ("items", schema) => closed(schema),
+                ("anyOf" | "oneOf" | "prefixItems", Value::Array(schemas)) => {
+                    schemas.into_iter().map(closed).collect()
+                }
+                (_, other) => other,
+            };
+            (key, value)
+        })
+        .collect();
+    if close {
+        entries.insert("additionalProperties".into(), false.into());
+    }
+    Value::Object(entries)
 }
 
 /// The schema as an object, which can carry how it shall be written: `true` allows all.
@@ -194,15 +259,55 @@ fn as_object(schema: Value) -> Value {
     }
 }
 
-/// The compiler's words, without its internals.
+/// The compiler's words, without its internals: it goes on to quote the grammar.
 fn reason(error: &str) -> String {
     let words = error
         .split_once("JSON schema: ")
         .map_or(error, |(_, words)| words);
+    let quotes = |line: &&str| {
+        let digits = line.trim_start_matches(|c: char| c.is_ascii_digit());
+        digits.len() < line.len() && digits.trim_start().starts_with('|')
+    };
     let lines = words
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('<'));
-    let words = lines.collect::<Vec<_>>().join(" ");
+    let words = lines
+        .take_while(|line| !quotes(line))
+        .collect::<Vec<_>>()
+        .join(" ");
+    let words = words.replace(" without 'referencing' feature", "");
     words.trim_end_matches('.').chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_that_list_their_properties_are_closed() {
+        let open = json!({
+            "properties": {"a": {"items": {"properties": {"b": {}}}}, "properties": {"type": "object"}},
+            "required": ["a"],
+        });
+        let expected = json!({
+            "properties": {
+                "a": {"items": {"properties": {"b": {}}, "additionalProperties": false}},
+                "properties": {"type": "object"},
+            },
+            "required": ["a"],
+            "additionalProperties": false,
+        });
+        assert_eq!(closed(open), expected);
+        for left_alone in [
+            json!({"properties": {"a": {}}, "additionalProperties": true}),
+            json!({"properties": {"a": {}}, "required": ["b"]}),
+            json!({"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]}),
+            json!({"properties": {"a": {}}, "anyOf": [{"required": ["b"]}]}),
+            json!({"const": {"properties": {}}}),
+            json!(true),
+        ] {
+            assert_eq!(closed(left_alone.clone()), left_alone);
+        }
+    }
 }

@@ -20,6 +20,7 @@ use tokenizers::Tokenizer;
 use tokio::sync::Mutex;
 
 use super::{
+    geometry::read_geometry,
     grammar::{CallTokens, Grammars},
     template::{ChatTemplate, PASS_THROUGH},
 };
@@ -179,7 +180,7 @@ impl Files {
 
     fn geometry(&self) -> Result<Option<ImageGeometry>, String> {
         match self {
-            Self::Folder(folder) => read_geometry(folder).map(Some),
+            Self::Folder(folder) => read_geometry(folder),
             Self::Gguf(_) => Ok(None),
         }
     }
@@ -237,7 +238,14 @@ fn load_pipeline(config: &ModelConfig) -> Result<(LoadedPipeline, bool), String>
             parse_isq_value(name, Some(&device)).map_err(|e| format!("model.quantization: {e}"))?,
         ),
     };
-    let loader = loader(&config.id)?;
+    // The engine reads it while it loads.
+    let pass_through = tempfile::Builder::new()
+        .prefix("porthole-")
+        .suffix(".jinja")
+        .tempfile()
+        .and_then(|file| std::fs::write(file.path(), PASS_THROUGH).map(|()| file))
+        .map_err(|e| format!("a temporary file: {e}"))?;
+    let loader = loader(&config.id, pass_through.path());
     let mapping = if is_gguf(Path::new(&config.id)) {
         AutoDeviceMapParams::default_text()
     } else {
@@ -258,7 +266,7 @@ fn load_pipeline(config: &ModelConfig) -> Result<(LoadedPipeline, bool), String>
     Ok((pipeline, device.is_cpu()))
 }
 
-fn loader(id: &str) -> Result<Box<dyn Loader>, String> {
+fn loader(id: &str, pass_through: &Path) -> Box<dyn Loader> {
     let path = Path::new(id);
     if is_gguf(path) {
         let folder = path.parent().unwrap_or(Path::new("."));
@@ -272,7 +280,7 @@ fn loader(id: &str) -> Result<Box<dyn Loader>, String> {
             false,
             None,
         );
-        return Ok(builder.build());
+        return builder.build();
     }
     let specific = MultimodalSpecificConfig {
         topology: None,
@@ -286,14 +294,8 @@ fn loader(id: &str) -> Result<Box<dyn Loader>, String> {
         matformer_slice_name: None,
         organization: IsqOrganization::Default,
     };
-    // The engine reads it while it loads, also when it is loaded anew.
-    let template = std::env::temp_dir().join(format!("porthole-{}.jinja", std::process::id()));
-    std::fs::write(&template, PASS_THROUGH).map_err(|e| format!("{}: {e}", template.display()))?;
-    let template = Some(template.to_string_lossy().into_owned());
-    Ok(
-        MultimodalLoaderBuilder::new(specific, None, None, Some(id.to_string()), template)
-            .build(None),
-    )
+    let template = Some(pass_through.to_string_lossy().into_owned());
+    MultimodalLoaderBuilder::new(specific, None, None, Some(id.to_string()), template).build(None)
 }
 
 /// The folder of a model: itself, or the snapshot that the hub's cache holds of it.
@@ -305,31 +307,6 @@ fn model_folder(id: &str) -> Option<PathBuf> {
         mistralrs::core::hf_hub_cache_dir()?.join(format!("models--{}", id.replace('/', "--")));
     let commit = std::fs::read_to_string(repo.join("refs/main")).ok()?;
     Some(repo.join("snapshots").join(commit.trim()))
-}
-
-fn read_geometry(folder: &Path) -> Result<ImageGeometry, String> {
-    let path = folder.join("preprocessor_config.json");
-    let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let json: serde_json::Value =
-        serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
-    let number = |name: &str, in_size: &str| {
-        json.get(name)
-            .or_else(|| json.get("size")?.get(in_size))
-            .and_then(serde_json::Value::as_u64)
-    };
-    let need = |name: &str, value: Option<u64>| {
-        value
-            .filter(|n| *n > 0)
-            .ok_or_else(|| format!("{}: no {name}", path.display()))
-    };
-    let factor = need("patch_size", number("patch_size", ""))?
-        * need("merge_size", number("merge_size", ""))?;
-    Ok(ImageGeometry {
-        factor: u32::try_from(factor)
-            .map_err(|_| format!("{}: patch_size is too large", path.display()))?,
-        min_pixels: need("min_pixels", number("min_pixels", "shortest_edge"))?,
-        max_pixels: need("max_pixels", number("max_pixels", "longest_edge"))?,
-    })
 }
 
 /// Changes with the build, the arithmetic and the weights' files.

@@ -6,6 +6,7 @@
 //! engine back (`supervisor.rs`); it awaits every reader, so the forwarder drains it at once.
 
 mod chooser;
+mod geometry;
 mod grammar;
 mod load;
 mod prepare;

@@ -132,9 +132,9 @@ fn rand_seed() -> u64 {
 
 impl Shared {
     fn refuse_what_it_cannot(&self, inquiry: &Inquiry) -> Result<(), EngineError> {
-        let refused = |param, message: &str| {
+        let refused = |param: &'static str, message: &str| {
             Err(EngineError::Refused {
-                param,
+                param: param.into(),
                 code: "unsupported_parameter",
                 message: message.into(),
             })
@@ -179,7 +179,7 @@ impl Shared {
         let mut text = template
             .render(variables)
             .map_err(|reason| EngineError::Refused {
-                param: "messages",
+                param: "messages".into(),
                 code: "invalid_prompt",
                 message: format!("This model's chat template refused the messages: {reason}."),
             })?;

@@ -113,7 +113,7 @@ fn images(shared: &Shared, count: usize) -> Vec<Question> {
     let Some(geometry) = shared.info.geometry else {
         return Vec::new();
     };
-    let (width, height) = geometry.target(1, 1, geometry.min_pixels);
+    let (width, height) = geometry.target(1, 1, 1);
     (0..count)
         .map(|i| {
             let (x0, y0) = (i as u32 % 4 * width / 4, i as u32 / 4 % 4 * height / 4);

@@ -1,0 +1,332 @@
+//! The items of a request's `input`, as turns.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use crate::openai::{
+    InvalidRequest,
+    json::Json,
+    message::{Detail, ImageUrl, Part, Role},
+    values::{Entries, field, list, missing, object, some, string, unknown, word},
+};
+
+/// Most items in one request, and most parts in one item.
+pub const MAX_ITEMS: usize = 4096;
+
+/// Items that OpenAI's own tools leave behind.
+const FOREIGN: &[&str] = &[
+    "apply_patch_call",
+    "apply_patch_call_output",
+    "code_interpreter_call",
+    "compaction",
+    "computer_call",
+    "computer_call_output",
+    "custom_tool_call",
+    "custom_tool_call_output",
+    "file_search_call",
+    "image_generation_call",
+    "local_shell_call",
+    "local_shell_call_output",
+    "mcp_approval_request",
+    "mcp_approval_response",
+    "mcp_call",
+    "mcp_list_tools",
+    "shell_call",
+    "shell_call_output",
+    "tool_search_call",
+    "tool_search_output",
+    "web_search_call",
+];
+const KNOWN: &[&str] = &[
+    "message",
+    "function_call",
+    "function_call_output",
+    "reasoning",
+];
+
+/// One turn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Turn {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said and shown, in order.
+    pub parts: Vec<Part>,
+    /// What an assistant called.
+    pub calls: Vec<Call>,
+    /// Which call a tool answers.
+    pub call_id: Option<String>,
+}
+
+impl Turn {
+    /// A turn that says this.
+    pub(super) fn of(role: Role, parts: Vec<Part>) -> Self {
+        Self {
+            role,
+            parts,
+            calls: Vec::new(),
+            call_id: None,
+        }
+    }
+}
+
+/// A call of a function.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// The `call_id` that its output names.
+    pub id: String,
+    /// The function.
+    pub name: String,
+    /// JSON, as the model wrote it.
+    pub arguments: String,
+}
+
+/// The turns, in order; never none. What was dropped goes into `ignored`.
+pub(super) fn parse(
+    body: &Bytes,
+    value: Json<'_>,
+    ignored: &mut Vec<&'static str>,
+) -> Result<Vec<Turn>, InvalidRequest> {
+    let items = match value {
+        Json::String(text) => {
+            let text = Part::Text(text.into_owned());
+            return Ok(vec![Turn::of(Role::User, vec![text])]);
+        }
+        Json::Array(_) => some("input", value, MAX_ITEMS)?,
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) => {
+            return Err(InvalidRequest::wrong_type(
+                "input",
+                "a string or an array of items",
+                &value,
+            ));
+        }
+    };
+    let mut turns = Vec::with_capacity(items.len());
+    for (i, item) in items.into_iter().enumerate() {
+        let at = format!("input[{i}]");
+        let entries = object(&at, item)?;
+        match kind(&at, &entries)?.as_ref() {
+            "message" => message(body, &at, entries, &mut turns)?,
+            "function_call" => call(&at, entries, &mut turns)?,
+            "function_call_output" => output(body, &at, entries, &mut turns)?,
+            _ if ignored.contains(&"input.reasoning") => {}
+            _ => ignored.push("input.reasoning"),
+        }
+    }
+    if turns.is_empty() {
+        let rule = "expected at least one message, function call or output";
+        return Err(InvalidRequest::wrong_value("input", rule));
+    }
+    Ok(turns)
+}
+
+/// The item's type; `message` where none is given.
+fn kind<'a>(at: &str, entries: &Entries<'a>) -> Result<Cow<'a, str>, InvalidRequest> {
+    let param = format!("{at}.type");
+    let found = entries.iter().find(|(key, _)| key == "type");
+    let kind = match found.map(|(_, value)| value) {
+        None => Cow::Borrowed("message"),
+        Some(value) => string(&param, value.clone())?,
+    };
+    match kind.as_ref() {
+        known if KNOWN.contains(&known) => Ok(kind),
+        "item_reference" => Err(InvalidRequest::new(
+            "unsupported_value",
+            param,
+            "This server stores no items, so they cannot be referred to: send the items themselves \
+             (with 'store: false', SDKs do so).",
+        )),
+        foreign if FOREIGN.contains(&foreign) => Err(InvalidRequest::new(
+            "unsupported_value",
+            param,
+            format!("Items of type '{foreign}' are not supported by this server."),
+        )),
+        _ => {
+            let rule = format!("supported values are {}", list(KNOWN));
+            Err(InvalidRequest::wrong_value(&param, &rule))
+        }
+    }
+}
+
+/// What items of answers carry, sent back as they came.
+fn is_bookkeeping(key: &str) -> bool {
+    matches!(key, "type" | "id" | "status" | "phase")
+}
+
+fn message(
+    body: &Bytes,
+    at: &str,
+    entries: Entries<'_>,
+    turns: &mut Vec<Turn>,
+) -> Result<(), InvalidRequest> {
+    const ROLES: &[&str] = &["user", "assistant", "system", "developer"];
+    let (mut role, mut content) = (None, None);
+    for (key, value) in entries {
+        match key.as_ref() {
+            "role" => {
+                role = Some(match word(&format!("{at}.role"), value, ROLES)? {
+                    "user" => Role::User,
+                    "assistant" => Role::Assistant,
+                    _ => Role::System,
+                });
+            }
+            "content" => content = Some(value),
+            key if value.is_null() || is_bookkeeping(key) => {}
+            _ => return Err(unknown(Some(at), &key)),
+        }
+    }
+    let role = role.ok_or_else(|| missing(format!("{at}.role")))?;
+    let param = format!("{at}.content");
+    let content = content.ok_or_else(|| missing(&param))?;
+    let parts = parts(body, &param, content, role)?;
+    turns.push(Turn::of(role, parts));
+    Ok(())
+}
+
+fn call(at: &str, entries: Entries<'_>, turns: &mut Vec<Turn>) -> Result<(), InvalidRequest> {
+    let (mut id, mut name, mut arguments) = (None, None, None);
+    for (key, value) in entries {
+        let param = field(Some(at), &key);
+        match key.as_ref() {
+            "call_id" => id = Some(string(&param, value)?.into_owned()),
+            "name" => name = Some(string(&param, value)?.into_owned()),
+            "arguments" => arguments = Some(string(&param, value)?.into_owned()),
+            key if value.is_null() || is_bookkeeping(key) => {}
+            _ => return Err(unknown(Some(at), &key)),
+        }
+    }
+    let call = Call {
+        id: id.ok_or_else(|| missing(format!("{at}.call_id")))?,
+        name: name.ok_or_else(|| missing(format!("{at}.name")))?,
+        arguments: arguments.ok_or_else(|| missing(format!("{at}.arguments")))?,
+    };
+    // A turn is what a model said and called before it was answered; here its items stand apart.
+    match turns.last_mut() {
+        Some(turn) if turn.role == Role::Assistant => turn.calls.push(call),
+        _ => turns.push(Turn {
+            calls: vec![call],
+            ..Turn::of(Role::Assistant, Vec::new())
+        }),
+    }
+    Ok(())
+}
+
+fn output(
+    body: &Bytes,
+    at: &str,
+    entries: Entries<'_>,
+    turns: &mut Vec<Turn>,
+) -> Result<(), InvalidRequest> {
+    let (mut id, mut output) = (None, None);
+    let id_at = format!("{at}.call_id");
+    for (key, value) in entries {
+        match key.as_ref() {
+            "call_id" => id = Some(string(&id_at, value)?.into_owned()),
+            "output" => output = Some(value),
+            key if value.is_null() || is_bookkeeping(key) => {}
+            _ => return Err(unknown(Some(at), &key)),
+        }
+    }
+    let id = id.ok_or_else(|| missing(&id_at))?;
+    let mut calls = turns.iter().flat_map(|turn| &turn.calls);
+    if !calls.any(|call| call.id == id) {
+        let rule = "there is no function call with this id before it";
+        return Err(InvalidRequest::wrong_value(&id_at, rule));
+    }
+    let param = format!("{at}.output");
+    let output = output.ok_or_else(|| missing(&param))?;
+    turns.push(Turn {
+        call_id: Some(id),
+        ..Turn::of(Role::Tool, parts(body, &param, output, Role::Tool)?)
+    });
+    Ok(())
+}
+
+fn parts(body: &Bytes, at: &str, value: Json<'_>, role: Role) -> Result<Vec<Part>, InvalidRequest> {
+    match value {
+        Json::String(text) => Ok(vec![Part::Text(text.into_owned())]),
+        Json::Array(_) => {
+            let items = some(at, value, MAX_ITEMS)?.into_iter().enumerate();
+            let parts = items.map(|(i, item)| part(body, &format!("{at}[{i}]"), item, role));
+            parts.collect()
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) => {
+            let expected = "a string or an array of parts";
+            Err(InvalidRequest::wrong_type(at, expected, &value))
+        }
+    }
+}
+
+fn part(body: &Bytes, at: &str, value: Json<'_>, role: Role) -> Result<Part, InvalidRequest> {
+    let mut entries = object(at, value)?;
+    let param = format!("{at}.type");
+    let place = entries.iter().position(|(key, _)| key == "type");
+    let place = place.ok_or_else(|| missing(&param))?;
+    let kind = string(&param, entries.remove(place).1)?;
+    // A hint for a prompt cache; it cannot change the answer.
+    entries.retain(|(key, _)| key != "prompt_cache_breakpoint");
+    match kind.as_ref() {
+        "input_text" | "output_text" => text(at, entries),
+        "input_image" if matches!(role, Role::System | Role::Assistant) => {
+            let rule = "images stand in messages of the user and in outputs of functions";
+            Err(InvalidRequest::wrong_value(&param, rule))
+        }
+        "input_image" => image(body, at, entries),
+        "input_file" | "input_audio" | "refusal" => Err(InvalidRequest::new(
+            "unsupported_value",
+            param,
+            format!("Parts of type '{kind}' are not supported by this server."),
+        )),
+        _ => {
+            let rule = "supported values are 'input_text', 'output_text' and 'input_image'";
+            Err(InvalidRequest::wrong_value(&param, rule))
+        }
+    }
+}
+
+fn text(at: &str, entries: Entries<'_>) -> Result<Part, InvalidRequest> {
+    let mut text = None;
+    for (key, value) in entries {
+        match key.as_ref() {
+            "text" => text = Some(string(&format!("{at}.text"), value)?.into_owned()),
+            // What parts of answers carry, sent back as it came.
+            "annotations" | "logprobs" => {}
+            _ if value.is_null() => {}
+            _ => return Err(unknown(Some(at), &key)),
+        }
+    }
+    text.map(Part::Text)
+        .ok_or_else(|| missing(format!("{at}.text")))
+}
+
+fn image(body: &Bytes, at: &str, entries: Entries<'_>) -> Result<Part, InvalidRequest> {
+    let param = format!("{at}.image_url");
+    let mut url = None;
+    let mut detail = Detail::Auto;
+    for (key, value) in entries {
+        match key.as_ref() {
+            _ if value.is_null() => {}
+            "image_url" => url = Some(string(&param, value)?),
+            "detail" => {
+                const DETAILS: &[&str] = &["auto", "low", "high", "original"];
+                detail = match word(&format!("{at}.detail"), value, DETAILS)? {
+                    "low" => Detail::Low,
+                    "auto" => Detail::Auto,
+                    // `original` asks for no shrinking; the largest budget is the most there is.
+                    _ => Detail::High,
+                };
+            }
+            "file_id" => {
+                let message = "This server stores no files: send the image as 'image_url'.";
+                let param = format!("{at}.file_id");
+                return Err(InvalidRequest::new("unsupported_parameter", param, message));
+            }
+            _ => return Err(unknown(Some(at), &key)),
+        }
+    }
+    let url = match url.ok_or_else(|| missing(&param))? {
+        Cow::Borrowed(text) => body.slice_ref(text.as_bytes()),
+        Cow::Owned(text) => Bytes::from(text),
+    };
+    Ok(Part::Image(ImageUrl { url, detail, param }))
+}

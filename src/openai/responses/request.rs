@@ -1,0 +1,212 @@
+//! The body of `POST /v1/responses`, parsed into a type that cannot be wrong.
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use super::{
+    fields::{FIELDS, asks_for_nothing},
+    input::{self, Turn},
+    text::{self, ReasoningConfig, TextConfig},
+    tools::{self, Choice, FunctionTool},
+};
+use crate::openai::{
+    InvalidRequest,
+    fields::Rule,
+    json::Json,
+    message::{Part, Role},
+    request::ServiceTier,
+    values::{
+        boolean, field, integer, missing, number, object, root, string, tier, unknown, unsupported,
+    },
+};
+
+/// Most alternatives to a token.
+pub const MAX_LOGPROBS: usize = 20;
+
+/// A request for one response.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResponsesRequest {
+    /// The model's name as the client calls it.
+    pub model: String,
+    /// The conversation, the instructions first; never empty.
+    pub turns: Vec<Turn>,
+    /// What the conversation begins with.
+    pub instructions: Option<String>,
+    /// Longest answer, in tokens, thoughts included; at least 1.
+    pub max_output_tokens: Option<usize>,
+    /// 0 (greedy) to 2.
+    pub temperature: Option<f64>,
+    /// 0 to 1.
+    pub top_p: Option<f64>,
+    /// What the model may call; names are unique.
+    pub tools: Vec<FunctionTool>,
+    /// Whether it must or must not.
+    pub tool_choice: Choice,
+    /// Several calls in one answer are allowed.
+    pub parallel_tool_calls: bool,
+    /// The form of the answer.
+    pub text: TextConfig,
+    /// How the model thinks.
+    pub reasoning: ReasoningConfig,
+    /// Tell how likely each token was, and so many others beside it.
+    pub logprobs: Option<usize>,
+    /// Server-sent events instead of one JSON document.
+    pub stream: bool,
+    /// How urgent it is.
+    pub service_tier: ServiceTier,
+    /// What the answer repeats.
+    pub labels: Labels,
+    /// Fields that were accepted without effect.
+    pub ignored: Vec<&'static str>,
+}
+
+/// Fields that only the client reads again.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Labels {
+    /// Texts under names.
+    pub metadata: Map<String, Value>,
+    /// The end user, in the old field.
+    pub user: Option<String>,
+    /// The end user, in the new one.
+    pub safety_identifier: Option<String>,
+    /// Which requests begin alike.
+    pub prompt_cache_key: Option<String>,
+}
+
+#[derive(Default)]
+struct Draft {
+    model: Option<String>,
+    input: Option<Vec<Turn>>,
+    instructions: Option<String>,
+    max_output_tokens: Option<usize>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
+    tools: Vec<FunctionTool>,
+    tool_choice: Choice,
+    parallel_tool_calls: Option<bool>,
+    text: TextConfig,
+    reasoning: ReasoningConfig,
+    include_logprobs: bool,
+    top_logprobs: usize,
+    stream: bool,
+    has_stream_options: bool,
+    service_tier: ServiceTier,
+    labels: Labels,
+    ignored: Vec<&'static str>,
+}
+
+impl ResponsesRequest {
+    /// Parses and checks a body. Image data is not copied: it stays a slice of `body`.
+    ///
+    /// # Errors
+    /// The first fault found, with the field it is in.
+    pub fn parse(body: &Bytes) -> Result<Self, InvalidRequest> {
+        let mut draft = Draft::default();
+        for (key, value) in root(body)? {
+            let known = FIELDS.iter().find(|(name, _)| *name == key);
+            match known {
+                _ if value.is_null() && key != "model" && key != "input" => {}
+                Some((name, _)) if asks_for_nothing(name, &value) => {}
+                Some((_, Rule::Honoured)) => draft.set(body, &key, value)?,
+                Some((name, Rule::Accepted)) => draft.accept(name, value)?,
+                Some((name, Rule::Refused)) => return Err(unsupported(*name)),
+                None => return Err(unknown(None, &key)),
+            }
+        }
+        draft.finish()
+    }
+}
+
+impl Draft {
+    fn set(&mut self, body: &Bytes, key: &str, value: Json<'_>) -> Result<(), InvalidRequest> {
+        match key {
+            "model" => self.model = Some(string(key, value)?.into_owned()),
+            "input" => self.input = Some(input::parse(body, value, &mut self.ignored)?),
+            "instructions" => self.instructions = Some(string(key, value)?.into_owned()),
+            "max_output_tokens" => {
+                self.max_output_tokens = Some(integer(key, &value, (1, usize::MAX))?);
+            }
+            "temperature" => self.temperature = Some(number(key, &value, (0.0, 2.0))?),
+            "top_p" => self.top_p = Some(number(key, &value, (0.0, 1.0))?),
+            "tools" => self.tools = tools::parse(value)?,
+            "tool_choice" => self.tool_choice = tools::parse_choice(value)?,
+            "parallel_tool_calls" => self.parallel_tool_calls = Some(boolean(key, &value)?),
+            "text" => {
+                self.text = text::parse_text(value)?;
+                self.ignored
+                    .extend(self.text.verbosity.map(|_| "text.verbosity"));
+            }
+            "reasoning" => self.reasoning = text::parse_reasoning(value, &mut self.ignored)?,
+            "include" => self.include_logprobs = text::parse_include(value, &mut self.ignored)?,
+            "top_logprobs" => self.top_logprobs = integer(key, &value, (0, MAX_LOGPROBS))?,
+            "stream" => self.stream = boolean(key, &value)?,
+            "stream_options" => self.stream_options(value)?,
+            "service_tier" => self.service_tier = tier(value)?,
+            "metadata" => self.labels.metadata = text::parse_metadata(value)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, name: &'static str, value: Json<'_>) -> Result<(), InvalidRequest> {
+        let label = match name {
+            "user" => &mut self.labels.user,
+            "safety_identifier" => &mut self.labels.safety_identifier,
+            "prompt_cache_key" => &mut self.labels.prompt_cache_key,
+            "store" => return boolean(name, &value).map(|_| self.ignored.push(name)),
+            _ => {
+                self.ignored.push(name);
+                return Ok(());
+            }
+        };
+        *label = Some(string(name, value)?.into_owned());
+        self.ignored.push(name);
+        Ok(())
+    }
+
+    fn stream_options(&mut self, value: Json<'_>) -> Result<(), InvalidRequest> {
+        for (key, value) in object("stream_options", value)? {
+            match key.as_ref() {
+                _ if value.is_null() => {}
+                "include_obfuscation" => {
+                    boolean(&field(Some("stream_options"), &key), &value)?;
+                    self.ignored.push("stream_options.include_obfuscation");
+                }
+                _ => return Err(unknown(Some("stream_options"), &key)),
+            }
+        }
+        self.has_stream_options = true;
+        Ok(())
+    }
+
+    fn finish(self) -> Result<ResponsesRequest, InvalidRequest> {
+        let model = self.model.ok_or_else(|| missing("model"))?;
+        let input = self.input.ok_or_else(|| missing("input"))?;
+        if self.has_stream_options && !self.stream {
+            let rule = "it is only allowed when 'stream' is true";
+            return Err(InvalidRequest::wrong_value("stream_options", rule));
+        }
+        self.tool_choice.check(&self.tools)?;
+        let instructions = self.instructions.clone();
+        let first = instructions.map(|text| Turn::of(Role::System, vec![Part::Text(text)]));
+        let logprobs = self.include_logprobs || self.top_logprobs > 0;
+        Ok(ResponsesRequest {
+            model,
+            turns: first.into_iter().chain(input).collect(),
+            instructions: self.instructions,
+            max_output_tokens: self.max_output_tokens,
+            temperature: self.temperature,
+            top_p: self.top_p,
+            tools: self.tools,
+            tool_choice: self.tool_choice,
+            parallel_tool_calls: self.parallel_tool_calls.unwrap_or(true),
+            text: self.text,
+            reasoning: self.reasoning,
+            logprobs: logprobs.then_some(self.top_logprobs),
+            stream: self.stream,
+            service_tier: self.service_tier,
+            labels: self.labels,
+            ignored: self.ignored,
+        })
+    }
+}
