@@ -119,6 +119,15 @@ impl ImageGeometry {
         }
     }
 
+    /// Whether the engine lays an image over a background, so that an alpha channel would show. All
+    /// others drop it before they look at pixels.
+    pub fn shows_alpha(&self) -> bool {
+        match self {
+            Self::Padded { .. } | Self::Tiles(_) => true,
+            Self::Patches(_) | Self::Squeezed { .. } | Self::Square { .. } => false,
+        }
+    }
+
     /// The filter of the resize to [`Self::target`].
     pub fn resample(&self) -> Resample {
         match self {
@@ -224,6 +233,12 @@ mod tests {
             "user\n\n\n<start_of_image>\n\nWhich?"
         );
         assert_eq!(LLAVA.written("<image>\nWhich?"), "<image>\nWhich?");
+    }
+
+    #[test]
+    fn llava_alone_shows_alpha() {
+        assert!(LLAVA.shows_alpha());
+        assert!(!IDEFICS3.shows_alpha() && !GEMMA3.shows_alpha());
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Sampling {
             .then(|| self.take(key, at, value))
     }
 
-    /// The fields that [`Self::set`] takes.
+    /// The fields that `set` takes.
     pub const FIELDS: &[&'static str] = &[
         "temperature",
         "top_p",

@@ -56,7 +56,7 @@ impl Prepared {
             Input::Chat(turns) => {
                 let rendered = shared.render(turns, &inquiry.tools, inquiry.effort)?;
                 shared.refuse_hopeless(&rendered.text)?;
-                let ids = shared.encode(&rendered.text, false)?;
+                let ids = shared.encode(&rendered.text, shared.adds_prefix(&rendered.text))?;
                 (rendered, ids)
             }
         };
@@ -256,6 +256,13 @@ impl Shared {
             context,
             at_least: true,
         })
+    }
+
+    /// Whether a rendered conversation gets the token at its beginning that the tokenizer adds: as in
+    /// transformers' processors, where the template has not written it, and never for a model that
+    /// sees no images, whose template is all there is.
+    fn adds_prefix(&self, text: &str) -> bool {
+        self.info.geometry.is_some() && self.without_added_prefix(text).len() == text.len()
     }
 
     /// The text without the token at its beginning that the tokenizer adds by itself.
