@@ -61,7 +61,11 @@ impl Prepared {
             }
         };
         if ids.is_empty() {
-            return Err(EngineError::InvalidInput("the prompt is empty".into()));
+            return Err(EngineError::Refused {
+                param: "messages".into(),
+                code: "invalid_prompt",
+                message: "Invalid value for 'messages': the prompt is empty.".into(),
+            });
         }
         let tokens = shared.count(&ids, &rendered.cohort)?;
         let thinking = if is_chat {

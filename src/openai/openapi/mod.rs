@@ -115,7 +115,18 @@ fn operation(
     }
     if let Some(event) = answers.get(1) {
         let description = format!("Server-sent events, each with a {event}.");
-        let schema = json!({ "type": "string", "description": description });
+        let data = json!({
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": reference(event),
+        });
+        // Of one event, as OpenAPI has it for streams of events.
+        let schema = json!({
+            "type": "object",
+            "description": description,
+            "required": ["data"],
+            "properties": { "event": { "type": "string" }, "data": data },
+        });
         content.insert("text/event-stream".into(), json!({ "schema": schema }));
     }
     let mut responses = Map::new();
