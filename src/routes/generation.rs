@@ -352,9 +352,11 @@ async fn fetch_images(
     }
     let since = Instant::now();
     let caller = &visit.session.caller;
+    let own = caller.min_right(|rights| rights.max_images);
     let ceiling = ImageCeiling {
         max_pixels: caller.min_right(|rights| rights.max_image_pixels),
-        max_images: caller.min_right(|rights| rights.max_images),
+        // The engine does not survive more with some models.
+        max_images: [own, geometry.max_images()].into_iter().flatten().min(),
     };
     let images = state
         .media
