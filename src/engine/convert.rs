@@ -1,6 +1,6 @@
 //! Our request to what chat templates and mistral.rs take.
 
-use image::{DynamicImage, RgbImage, RgbaImage};
+use image::{DynamicImage, ImageBuffer, Rgb, RgbImage, RgbaImage};
 use mistralrs::SamplingParams as EngineParams;
 use serde_json::{Map, Value, json};
 
@@ -117,29 +117,55 @@ fn safe(value: Value, neutralizer: &Neutralizer) -> Value {
     }
 }
 
-/// Images as the engine takes them.
-pub(super) fn images(images: &[RgbImage], salt: u64) -> Vec<DynamicImage> {
-    let marked = |image| DynamicImage::ImageRgba8(marked(image, salt));
-    images.iter().map(marked).collect()
-}
-
-/// The image with a mark in an alpha channel that the engine drops before it looks at pixels.
+/// Images as the engine takes them, each with a mark that it does not see in their pixels: in an
+/// alpha channel, or, where the engine would lay the image over a background (`shows_alpha`), in
+/// what 16 bits a channel have beyond the 8 that it looks at.
 ///
 /// mistral.rs 0.8.1 keeps what its vision encoder made of an image under a 64-bit hash, with a
 /// fixed key, of the image's bytes alone: a white 64x128 and a white 128x64 image are one to it.
 /// The mark carries the size, and a secret of this process so that no client can make two images
 /// collide; the pixels stay exactly what they were.
-fn marked(image: &RgbImage, salt: u64) -> RgbaImage {
+pub(super) fn images(images: &[RgbImage], salt: u64, shows_alpha: bool) -> Vec<DynamicImage> {
+    let marked = |image| match shows_alpha {
+        false => DynamicImage::ImageRgba8(marked(image, salt)),
+        true => DynamicImage::ImageRgb16(marked_deep(image, salt)),
+    };
+    images.iter().map(marked).collect()
+}
+
+fn mark(image: &RgbImage, salt: u64) -> [u8; 16] {
     let (width, height) = image.dimensions();
     let mut mark = [0_u8; 16];
     mark[..8].copy_from_slice(&salt.to_le_bytes());
     mark[8..12].copy_from_slice(&width.to_le_bytes());
     mark[12..].copy_from_slice(&height.to_le_bytes());
+    mark
+}
+
+/// The mark in the alpha channel.
+fn marked(image: &RgbImage, salt: u64) -> RgbaImage {
+    let (width, height) = image.dimensions();
+    let mark = mark(image, salt);
     let mut rgba = Vec::with_capacity(width as usize * height as usize * 4);
     for (pixel, alpha) in image.as_raw().chunks_exact(3).zip(mark.iter().cycle()) {
         rgba.extend_from_slice(&[pixel[0], pixel[1], pixel[2], *alpha]);
     }
     RgbaImage::from_raw(width, height, rgba).unwrap_or_default()
+}
+
+/// The mark in 16 bits a channel, four bits of it in each: too little to change what rounding to 8
+/// bits gives.
+fn marked_deep(image: &RgbImage, salt: u64) -> ImageBuffer<Rgb<u16>, Vec<u16>> {
+    let (width, height) = image.dimensions();
+    let mark = mark(image, salt);
+    let nibbles = mark.iter().flat_map(|byte| [byte & 15, byte >> 4]);
+    let values = image.as_raw().iter().zip(nibbles.cycle());
+    // 257 is what one of 8 bits is in 16.
+    let values = values.map(|(value, nibble)| match value {
+        0..=127 => u16::from(*value) * 257 + u16::from(nibble),
+        128..=255 => u16::from(*value) * 257 - u16::from(nibble),
+    });
+    ImageBuffer::from_raw(width, height, values.collect()).unwrap_or_default()
 }
 
 /// Sampling as the engine takes it: greedy, on logits that are ours already (`chooser.rs`).
@@ -165,6 +191,16 @@ mod tests {
         assert_ne!(tall.as_raw(), marked(&white(64, 128), 8).as_raw());
         assert_eq!(tall.as_raw(), marked(&white(64, 128), 7).as_raw());
         assert_eq!(DynamicImage::ImageRgba8(tall).to_rgb8(), white(64, 128));
+
+        let all = RgbImage::from_fn(64, 128, |x, y| image::Rgb([x as u8 * 4, y as u8 * 2, 255]));
+        let deep = marked_deep(&all, u64::MAX);
+        assert_ne!(deep.as_raw(), marked_deep(&all, 8).as_raw());
+        assert_eq!(DynamicImage::ImageRgb16(deep).to_rgb8(), all);
+        let (tall, wide) = (
+            marked_deep(&white(64, 128), 7),
+            marked_deep(&white(128, 64), 7),
+        );
+        assert_ne!(tall.as_raw(), wide.as_raw());
     }
 
     #[test]

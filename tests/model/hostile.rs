@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     TestServer, cases,
     helpers::{about, data_url, png, user},
-    server, streamed,
+    server, streamed, words,
 };
 
 /// The engine was never restarted, and still answers right.
@@ -161,4 +161,24 @@ async fn a_client_that_leaves_during_the_prompt_leaves_nothing_behind() {
     server
         .metric_becomes("porthole_requests_waiting", 0.0)
         .await;
+}
+
+/// What stands for an image in a prompt must not come into an answer: the engine reads the answer of
+/// a question about an image again at every step.
+#[tokio::test]
+async fn no_bias_makes_a_model_speak_of_images_to_the_engine() {
+    let (server, _engine) = server().await;
+    let case = cases().into_iter().find(|case| case.id == 5).unwrap();
+    // <|vision_start|>, <|vision_end|>, <|image_pad|>, <|video_pad|> of the demo model.
+    for token in ["1843", "1844", "1846", "1847"] {
+        let mut body = case.body.clone();
+        body["logit_bias"] = json!({ token: 100 });
+        let (status, answer) = server.ask(&body).await;
+        assert_eq!(status, 200, "{token}: {answer}");
+        assert_eq!(
+            words(&answer["choices"][0]["message"]),
+            case.answer,
+            "{token}"
+        );
+    }
 }

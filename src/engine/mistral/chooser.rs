@@ -68,6 +68,9 @@ pub(super) struct Plan {
     pub(super) thinking: Option<Thinking>,
     /// Tokens that end an answer.
     pub(super) ends: Arc<[u32]>,
+    /// Tokens that no answer may have, whatever a client does to their logits: the engine takes them
+    /// for images and fails, and with it everybody in its step.
+    pub(super) never: Arc<[u32]>,
     /// The token by which a grammar says that its text may end.
     pub(super) grammar_end: u32,
     pub(super) logprobs: Option<usize>,
@@ -171,6 +174,9 @@ impl State {
             sampling::penalize_repetition(logits, prompt, &self.written, penalty);
         }
         self.plan.sampling.penalize(logits, &self.written);
+        for token in self.plan.never.iter() {
+            forbid_one(logits, *token);
+        }
         let forced = self.forced.pop_front();
         let token = match forced {
             Some(token) => token,

@@ -40,7 +40,12 @@ const TURN_ENDS: [&str; 5] = [
 ];
 
 /// Names that the engine's image processors give a meaning of their own, beside the tokenizer's.
-const ENGINE_PLACEHOLDERS: [&str; 5] = [
+const ENGINE_PLACEHOLDERS: [&str; 10] = [
+    "<image>",
+    "<fake_token_around_image>",
+    "<start_of_image>",
+    "<end_of_image>",
+    "<image_soft_token>",
     "<|image_pad|>",
     "<|video_pad|>",
     "<|placeholder|>",
@@ -60,6 +65,7 @@ pub(super) struct Loaded {
     pub(super) calls: Option<CallTokens>,
     pub(super) thoughts: Option<(u32, u32)>,
     pub(super) ends: Arc<[u32]>,
+    pub(super) never: Arc<[u32]>,
     pub(super) on_cpu: bool,
 }
 
@@ -114,6 +120,10 @@ pub(super) async fn load(config: &ModelConfig) -> Result<Loaded, String> {
         defaults,
         neutralizer: neutralizer(&tokenizer)?,
         ends: ends(&metadata.eos_tok, &tokenizer, &has),
+        never: ENGINE_PLACEHOLDERS
+            .iter()
+            .filter_map(|text| tokenizer.token_to_id(text))
+            .collect(),
         tokenizer,
         template,
         grammars,

@@ -59,6 +59,8 @@ struct Shared {
     thoughts: Option<(u32, u32)>,
     /// Tokens that end an answer.
     ends: Arc<[u32]>,
+    /// Tokens that stand for images.
+    never: Arc<[u32]>,
     /// Secret of this process in every image's mark.
     salt: u64,
     /// See [`MistralEngine::panic_at_next_token`].
@@ -87,6 +89,7 @@ impl MistralEngine {
             calls: loaded.calls,
             thoughts: loaded.thoughts,
             ends: loaded.ends,
+            never: loaded.never,
             salt: uuid::Uuid::new_v4().as_u64_pair().0,
             fault: Arc::new(AtomicBool::new(false)),
             config,
@@ -153,8 +156,9 @@ impl Prompt for Prepared {
             Vec::new()
         } else {
             let pixels = job.images.clone();
+            let shows_alpha = shared.shows_alpha();
             // Megabytes of pixels have to be copied.
-            tokio::task::spawn_blocking(move || convert::images(&pixels, salt))
+            tokio::task::spawn_blocking(move || convert::images(&pixels, salt, shows_alpha))
                 .await
                 .map_err(|e| EngineError::Failed(e.to_string()))?
         };
@@ -170,6 +174,12 @@ impl Prompt for Prepared {
 }
 
 impl Shared {
+    fn shows_alpha(&self) -> bool {
+        self.info
+            .geometry
+            .is_some_and(|geometry| geometry.shows_alpha())
+    }
+
     fn runner(&self) -> Arc<MistralRs> {
         self.runner
             .read()

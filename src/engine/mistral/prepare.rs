@@ -1,6 +1,6 @@
 //! From an inquiry to a prompt that the engine can be given, counted, with the rules of its answer.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use mistralrs::{RequestMessage, core::MessageContent};
 
@@ -67,7 +67,7 @@ impl Prepared {
                 message: "Invalid value for 'messages': the prompt is empty.".into(),
             });
         }
-        let tokens = shared.count(&ids, &rendered.cohort)?;
+        let tokens = shared.count(&rendered, ids.len())?;
         let thinking = if is_chat {
             shared.thinking(&rendered.text, inquiry.effort)
         } else {
@@ -95,6 +95,7 @@ impl Prepared {
             rule: self.rule.fresh(),
             thinking: self.thinking.clone(),
             ends: shared.ends.clone(),
+            never: shared.never.clone(),
             grammar_end: shared.grammars.end(),
             logprobs: job.sampling.logprobs,
             seed: job.sampling.seed.unwrap_or_else(rand_seed),
@@ -204,11 +205,25 @@ impl Shared {
             .map_err(|e| EngineError::InvalidInput(format!("the text cannot be tokenized: {e}")))
     }
 
-    fn count(&self, ids: &[u32], cohort: &Cohort) -> Result<PromptTokens, EngineError> {
+    /// The tokens of a prompt that is `length` long as it is rendered.
+    fn count(&self, rendered: &Rendered, length: usize) -> Result<PromptTokens, EngineError> {
         let info = &self.info;
-        let of_image = |size: &(u32, u32)| info.geometry.map_or(0, |g| g.tokens(*size));
-        let image: usize = cohort.iter().map(of_image).sum();
-        let total = ids.len() + image - cohort.len().min(ids.len());
+        let images = rendered.cohort.len();
+        let (length, image) = match info.geometry {
+            Some(geometry) if images > 0 => {
+                // The engine writes more around some images, which may become one token with its
+                // neighbours.
+                let written = geometry.written(&rendered.text);
+                let length = match written {
+                    Cow::Borrowed(_) => length,
+                    Cow::Owned(text) => self.encode(&text, self.adds_prefix(&text))?.len(),
+                };
+                let of_image = |size: &(u32, u32)| geometry.tokens(*size);
+                (length, rendered.cohort.iter().map(of_image).sum())
+            }
+            Some(_) | None => (length, 0),
+        };
+        let total = length + image - images.min(length);
         if total >= info.context_length {
             return Err(EngineError::ContextLengthExceeded {
                 prompt: total,

@@ -104,7 +104,11 @@ pub(super) async fn generate(
         sampling,
         on_end: Box::new(|_| {}),
     };
-    let job = sequence::Job::new(&prompt, &job, convert::images(images, shared.salt));
+    let job = sequence::Job::new(
+        &prompt,
+        &job,
+        convert::images(images, shared.salt, shared.shows_alpha()),
+    );
     let (events, mut stream) = mpsc::unbounded_channel();
     let running = tokio::spawn({
         let shared = shared.clone();
