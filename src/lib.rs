@@ -35,9 +35,6 @@ pub mod routes;
 
 pub mod error;
 pub mod sse;
-pub mod sse_body;
-pub mod sse_completions;
-pub mod sse_responses;
 pub mod state;
 
 pub mod admission;
@@ -51,6 +48,7 @@ pub mod media;
 pub mod metrics;
 pub mod telemetry;
 pub mod tls;
+pub mod wire;
 
 pub mod caller;
 pub mod config;

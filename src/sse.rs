@@ -1,8 +1,9 @@
-//! A generation as server-sent events, in OpenAI's chunks.
-//!
-//! What is ready is sent together: a burst of tokens becomes one write.
+//! Generations as server-sent events: the body of a streaming response, with what writes each shape
+//! of events behind a trait.
 
-mod chunks;
+pub mod chunks;
+pub mod completions;
+pub mod responses;
 
 use std::{
     pin::Pin,
@@ -20,111 +21,108 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::{
     audit::{Outcome, Record},
-    engine::{EngineError, Event, TokenUsage},
+    engine::{EngineError, Event},
     error::ApiError,
-    routes::generation::Answers,
 };
 
-pub use chunks::{ChunkWriter, Head};
+/// The events of the answers to a request, each with its answer's index. It ends after an error, or
+/// when every answer has finished.
+pub type Answers = Pin<Box<dyn Stream<Item = Result<(usize, Event), ApiError>>>>;
 
-/// Events taken at once.
+/// Events taken at once: a burst of tokens becomes one write.
 const BATCH: usize = 256;
 
-struct Sending {
+/// Writes the events of a request's answers.
+pub trait EventWriter {
+    /// What comes before all events.
+    fn head(&mut self, out: &mut BytesMut);
+
+    /// An event of the answer `index`; whether the stream ends with it.
+    fn event(&mut self, index: usize, event: Event, out: &mut BytesMut) -> bool;
+
+    /// An error, with which the stream ends.
+    fn failure(&mut self, error: &ApiError, out: &mut BytesMut);
+}
+
+struct Sending<W> {
     events: Pin<Box<stream::ReadyChunks<Answers>>>,
-    writer: ChunkWriter,
+    writer: W,
     keep_alive: Interval,
-    started: bool,
     ended: bool,
-    /// Answers that have not finished.
-    open: usize,
-    /// What those cost that have.
-    usage: Option<TokenUsage>,
     record: Arc<Record>,
 }
 
 /// The body of a streaming response. What `events` holds is dropped with it, whatever ends it.
-pub fn body(
+pub fn body<W: EventWriter>(
     events: Answers,
-    writer: ChunkWriter,
+    mut writer: W,
     keep_alive: Duration,
     record: Arc<Record>,
 ) -> impl Stream<Item = Result<Bytes, actix_web::Error>> {
+    let mut head = BytesMut::new();
+    writer.head(&mut head);
+    let head = (!head.is_empty()).then(|| head.freeze());
     let mut keep_alive = interval(keep_alive);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     keep_alive.reset();
-    let events = Box::pin(events.ready_chunks(BATCH));
     let sending = Sending {
-        events,
-        open: writer.answers(),
-        usage: None,
+        events: Box::pin(events.ready_chunks(BATCH)),
         writer,
         keep_alive,
-        started: false,
         ended: false,
         record,
     };
-    stream::unfold(sending, |mut sending| async move {
-        if sending.ended {
-            return None;
-        }
-        let bytes = sending.next_bytes().await;
-        Some((Ok(bytes), sending))
-    })
+    let rest = stream::unfold(sending, |mut sending| async move {
+        let bytes = sending.next_bytes().await?;
+        Some((bytes, sending))
+    });
+    stream::iter(head).chain(rest).map(Ok)
 }
 
-impl Sending {
-    async fn next_bytes(&mut self) -> Bytes {
+impl<W: EventWriter> Sending<W> {
+    /// Never empty: an empty chunk would end the response.
+    async fn next_bytes(&mut self) -> Option<Bytes> {
         let mut out = BytesMut::with_capacity(512);
-        if !self.started {
-            self.started = true;
-            self.writer.roles(&mut out);
-            return out.freeze();
-        }
-        let batch = tokio::select! {
-            biased;
-            batch = self.events.next() => batch,
-            // Written when nothing else is, it shows proxies a living stream and us a dead client.
-            _ = self.keep_alive.tick() => return Bytes::from_static(b": keep-alive\n\n"),
-        };
-        self.keep_alive.reset();
-        let broken_off = || {
-            vec![Err(
-                EngineError::Failed("the events broke off".into()).into()
-            )]
-        };
-        for event in batch.unwrap_or_else(broken_off) {
+        while out.is_empty() {
             if self.ended {
-                break;
+                return None;
             }
-            match event {
-                Ok((index, event)) => self.write(&mut out, index, &event),
-                Err(error) => self.fail(&mut out, &error),
+            let batch = tokio::select! {
+                biased;
+                batch = self.events.next() => batch,
+                // Written when nothing else is, it shows proxies a living stream and us a dead client.
+                _ = self.keep_alive.tick() => return Some(Bytes::from_static(b": keep-alive\n\n")),
+            };
+            self.keep_alive.reset();
+            let broken_off = || {
+                vec![Err(
+                    EngineError::Failed("the events broke off".into()).into()
+                )]
+            };
+            for event in batch.unwrap_or_else(broken_off) {
+                if self.ended {
+                    break;
+                }
+                match event {
+                    Ok((index, event)) => self.ended = self.writer.event(index, event, &mut out),
+                    Err(error) => {
+                        self.record.note(|fields| fields.error = Some(error.code()));
+                        self.writer.failure(&error, &mut out);
+                        self.ended = true;
+                    }
+                }
             }
         }
-        out.freeze()
+        Some(out.freeze())
     }
+}
 
-    fn write(&mut self, out: &mut BytesMut, index: usize, event: &Event) {
-        self.writer.event(out, index, event);
-        if let Event::Finished { usage, .. } = event {
-            let total = self.usage.map_or(*usage, |before| before.and(*usage));
-            self.usage = Some(total);
-            self.open = self.open.saturating_sub(1);
-            if self.open == 0 {
-                self.writer.end(out, total);
-                self.ended = true;
-            }
-        }
-    }
-
-    fn fail(&mut self, out: &mut BytesMut, error: &ApiError) {
-        self.record.note(|fields| fields.error = Some(error.code()));
-        out.put_slice(b"data: ");
-        out.put_slice(error.to_json().as_bytes());
-        out.put_slice(b"\n\n");
-        self.ended = true;
-    }
+/// Writes a `data:` line and the empty one that ends it.
+pub fn data(out: &mut BytesMut, value: &impl serde::Serialize) {
+    out.put_slice(b"data: ");
+    // Writing into memory cannot fail.
+    let _ = serde_json::to_writer(out.writer(), value);
+    out.put_slice(b"\n\n");
 }
 
 /// A response's body that tells the audit record how much of it was sent.

@@ -17,11 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let (width, height) = header.upright();
     assert!(u64::from(width) * u64::from(height) <= limits.max_input_pixels);
-    let geometry = ImageGeometry {
-        factor: 32,
-        min_pixels: 1_024,
-        max_pixels: 1 << 16,
-    };
+    let geometry = ImageGeometry::patches(32, 1_024, 1 << 16);
     let target = geometry.target(width, height, 1 << 16);
     if let Ok(pixels) = image::decode(bytes, header, target) {
         assert_eq!(pixels.dimensions(), target);

@@ -11,7 +11,11 @@ fuzz_target!(|body: &[u8]| {
         Ok(request) => {
             assert!(!request.messages.is_empty());
             let sampling = &request.sampling;
-            assert!(sampling.temperature.is_none_or(|t| (0.0..=2.0).contains(&t)));
+            assert!(
+                sampling
+                    .temperature
+                    .is_none_or(|t| (0.0..=2.0).contains(&t))
+            );
             assert!(sampling.top_p.is_none_or(|p| (0.0..=1.0).contains(&p)));
             assert!(sampling.max_tokens != Some(0) && sampling.stop.len() <= 4);
             assert!((1..=16).contains(&request.answers));

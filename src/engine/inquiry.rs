@@ -41,7 +41,7 @@ pub enum Input {
     Chat(Vec<Turn>),
     /// Text as it is; the model's special tokens in it stay text.
     Text(String),
-    /// Tokens as they are; each below [`ModelInfo::vocabulary`].
+    /// Tokens as they are; each below [`vocabulary`](super::ModelInfo::vocabulary).
     Tokens(Vec<u32>),
 }
 
@@ -147,6 +147,6 @@ pub struct ToolCall {
 pub enum Part {
     /// Text, as the client sent it.
     Text(String),
-    /// An image of this width and height, which [`ImageGeometry::target`] gave.
+    /// An image of this width and height, which [`target`](crate::media::budget::ImageGeometry::target) gave.
     Image((u32, u32)),
 }

@@ -45,17 +45,6 @@ pub enum ImageGeometry {
     },
 }
 
-/// How the reference resizes an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resample {
-    /// Bilinear.
-    Bilinear,
-    /// Bicubic.
-    Bicubic,
-    /// Lanczos with three lobes.
-    Lanczos,
-}
-
 impl ImageGeometry {
     /// Patches of `factor` times `factor` pixels, and images of `min_pixels` to `max_pixels`.
     pub const fn patches(factor: u32, min_pixels: u64, max_pixels: u64) -> Self {
@@ -125,15 +114,6 @@ impl ImageGeometry {
         match self {
             Self::Padded { .. } | Self::Tiles(_) => true,
             Self::Patches(_) | Self::Squeezed { .. } | Self::Square { .. } => false,
-        }
-    }
-
-    /// The filter of the resize to [`Self::target`].
-    pub fn resample(&self) -> Resample {
-        match self {
-            Self::Patches(_) | Self::Padded { .. } | Self::Tiles(_) => Resample::Bicubic,
-            Self::Squeezed { .. } => Resample::Lanczos,
-            Self::Square { .. } => Resample::Bilinear,
         }
     }
 }

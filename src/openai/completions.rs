@@ -10,9 +10,9 @@ use super::{
     InvalidRequest,
     fields::Rule,
     json::Json,
+    read,
     response::Usage,
-    text_sampling::Sampling,
-    values::{boolean, field, integer, missing, object, root, string, unknown, unsupported},
+    sampling::{Sampling, SamplingDraft},
 };
 
 /// Most answers to one request: prompts times `n`.
@@ -54,15 +54,11 @@ pub struct CompletionRequest {
     pub model: String,
     /// What to continue; never empty, and with `n` not more than [`MAX_CHOICES`] answers.
     pub prompts: Vec<Prompt>,
-    /// Longest answer, in tokens; at least 1.
-    pub max_tokens: usize,
     /// Answers to each prompt; at least 1.
     pub n: usize,
     /// Put the prompt's text before each answer's.
     pub echo: bool,
-    /// Tell how likely each token was, and so many others beside it.
-    pub logprobs: Option<usize>,
-    /// How to choose tokens.
+    /// How tokens are chosen, and when an answer ends.
     pub sampling: Sampling,
     /// Server-sent events instead of one JSON document.
     pub stream: bool,
@@ -90,7 +86,7 @@ struct Draft {
     best_of: Option<usize>,
     echo: bool,
     logprobs: Option<usize>,
-    sampling: Sampling,
+    sampling: SamplingDraft,
     stream: bool,
     include_usage: Option<bool>,
     ignored: Vec<&'static str>,
@@ -103,7 +99,7 @@ impl CompletionRequest {
     /// The first fault found, with the field it is in.
     pub fn parse(body: &Bytes) -> Result<Self, InvalidRequest> {
         let mut draft = Draft::default();
-        for (key, value) in root(body)? {
+        for (key, value) in read::root(body)? {
             let known = FIELDS.iter().find(|(name, _)| *name == key);
             match known {
                 _ if value.is_null() && key != "model" && key != "prompt" => {}
@@ -111,8 +107,8 @@ impl CompletionRequest {
                 Some((name, Rule::Accepted)) => draft.ignored.push(name),
                 // What asks for nothing; SDKs send defaults.
                 Some((_, Rule::Refused)) if matches!(&value, Json::String(s) if s.is_empty()) => {}
-                Some((name, Rule::Refused)) => return Err(unsupported(*name)),
-                None => return Err(unknown(None, &key)),
+                Some((name, Rule::Refused)) => return Err(read::unsupported(*name)),
+                None => return Err(read::unknown("", &key)),
             }
         }
         draft.finish()
@@ -122,32 +118,32 @@ impl CompletionRequest {
 impl Draft {
     fn set(&mut self, key: &str, value: Json<'_>) -> Result<(), InvalidRequest> {
         match key {
-            "model" => self.model = Some(string(key, value)?.into_owned()),
+            "model" => self.model = Some(read::text(key, value)?.into_owned()),
             "prompt" => self.prompts = Some(prompts(value)?),
-            "max_tokens" => self.max_tokens = Some(integer(key, &value, (1, usize::MAX))?),
-            "n" => self.n = Some(integer(key, &value, (1, MAX_CHOICES))?),
-            "best_of" => self.best_of = Some(integer(key, &value, (1, MAX_CHOICES))?),
-            "echo" => self.echo = boolean(key, &value)?,
-            "logprobs" => self.logprobs = Some(integer(key, &value, (0, MAX_LOGPROBS))?),
-            "stream" => self.stream = boolean(key, &value)?,
+            "max_tokens" => self.max_tokens = Some(read::integer(key, &value, 1..=usize::MAX)?),
+            "n" => self.n = Some(read::integer(key, &value, 1..=MAX_CHOICES)?),
+            "best_of" => self.best_of = Some(read::integer(key, &value, 1..=MAX_CHOICES)?),
+            "echo" => self.echo = read::boolean(key, &value)?,
+            "logprobs" => self.logprobs = Some(read::integer(key, &value, 0..=MAX_LOGPROBS)?),
+            "stream" => self.stream = read::boolean(key, &value)?,
             "stream_options" => self.stream_options(value)?,
-            _ => return self.sampling.set(key, key, value).unwrap_or(Ok(())),
+            _ => drop(self.sampling.set(key, key, &value)?),
         }
         Ok(())
     }
 
     fn stream_options(&mut self, value: Json<'_>) -> Result<(), InvalidRequest> {
         let mut include_usage = false;
-        for (key, value) in object("stream_options", value)? {
-            let param = field(Some("stream_options"), &key);
+        for (key, value) in read::object("stream_options", value)? {
+            let param = read::field("stream_options", &key);
             match key.as_ref() {
                 _ if value.is_null() => {}
-                "include_usage" => include_usage = boolean(&param, &value)?,
+                "include_usage" => include_usage = read::boolean(&param, &value)?,
                 "include_obfuscation" => {
-                    boolean(&param, &value)?;
+                    read::boolean(&param, &value)?;
                     self.ignored.push("stream_options.include_obfuscation");
                 }
-                _ => return Err(unknown(Some("stream_options"), &key)),
+                _ => return Err(read::unknown("stream_options", &key)),
             }
         }
         self.include_usage = Some(include_usage);
@@ -156,8 +152,8 @@ impl Draft {
 
     fn finish(self) -> Result<CompletionRequest, InvalidRequest> {
         let wrong = |param, rule: &str| Err(InvalidRequest::wrong_value(param, rule));
-        let model = self.model.ok_or_else(|| missing("model"))?;
-        let prompts = self.prompts.ok_or_else(|| missing("prompt"))?;
+        let model = self.model.ok_or_else(|| read::missing("model"))?;
+        let prompts = self.prompts.ok_or_else(|| read::missing("prompt"))?;
         if self.include_usage.is_some() && !self.stream {
             return wrong("stream_options", "it is only allowed when 'stream' is true");
         }
@@ -188,11 +184,13 @@ impl Draft {
         Ok(CompletionRequest {
             model,
             prompts,
-            max_tokens: self.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
             n,
             echo: self.echo,
-            logprobs: self.logprobs,
-            sampling: self.sampling,
+            sampling: Sampling {
+                max_tokens: Some(self.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS)),
+                logprobs: self.logprobs,
+                ..self.sampling.finish("")?
+            },
             stream: self.stream,
             include_usage: self.include_usage.unwrap_or(false),
             ignored: self.ignored,
@@ -318,11 +316,11 @@ mod tests {
         let expected = CompletionRequest {
             model: "m".into(),
             prompts: vec![Prompt::Text("a".into()), Prompt::Tokens(vec![1, 2])],
-            max_tokens: 3,
             n: 2,
             echo: false,
-            logprobs: Some(0),
             sampling: Sampling {
+                max_tokens: Some(3),
+                logprobs: Some(0),
                 temperature: Some(1.0),
                 top_p: Some(0.5),
                 top_k: Some(4),

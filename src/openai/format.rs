@@ -73,8 +73,8 @@ fn json_schema(
         }
     }
     if name.is_none() {
-        return Err(read::missing(&format!("{at}.name")));
+        return Err(read::missing(format!("{at}.name")));
     }
-    let schema = schema.ok_or_else(|| read::missing(&format!("{at}.schema")))?;
+    let schema = schema.ok_or_else(|| read::missing(format!("{at}.schema")))?;
     Ok(ResponseFormat::JsonSchema(schema))
 }

@@ -214,7 +214,7 @@ impl<'a> Draft<'a> {
         };
         parts.extend(self.refusal.map(Part::Text));
         if self.role == Role::Tool && self.call_id.is_none() {
-            return Err(read::missing(&format!("{at}.tool_call_id")));
+            return Err(read::missing(format!("{at}.tool_call_id")));
         }
         Ok(Message {
             role: self.role,
@@ -289,7 +289,7 @@ fn parse_call(at: &str, value: Json<'_>) -> Result<ToolCall, InvalidRequest> {
             _ => return Err(read::unknown(at, &key)),
         }
     }
-    let id = call_id.ok_or_else(|| read::missing(&format!("{at}.id")))?;
+    let id = call_id.ok_or_else(|| read::missing(format!("{at}.id")))?;
     let at = format!("{at}.function");
     let function = function.ok_or_else(|| read::missing(&at))?;
     let mut name = None;
@@ -305,7 +305,7 @@ fn parse_call(at: &str, value: Json<'_>) -> Result<ToolCall, InvalidRequest> {
     }
     Ok(ToolCall {
         id,
-        name: name.ok_or_else(|| read::missing(&format!("{at}.name")))?,
-        arguments: arguments.ok_or_else(|| read::missing(&format!("{at}.arguments")))?,
+        name: name.ok_or_else(|| read::missing(format!("{at}.name")))?,
+        arguments: arguments.ok_or_else(|| read::missing(format!("{at}.arguments")))?,
     })
 }

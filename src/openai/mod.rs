@@ -15,9 +15,7 @@ pub mod response;
 pub mod responses;
 pub mod sampling;
 mod schema;
-pub mod text_sampling;
 pub mod tools;
-pub mod values;
 
 /// Why a request body was refused: what the client is told, and where in its body the fault is.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -79,7 +79,7 @@ fn only<'a>(at: &str, name: &str, payload: Entries<'a>) -> Result<Json<'a>, Inva
             return Err(read::unknown(at, &key));
         }
     }
-    found.ok_or_else(|| read::missing(&format!("{at}.{name}")))
+    found.ok_or_else(|| read::missing(format!("{at}.{name}")))
 }
 
 fn parse_image_url(body: &Bytes, at: &str, value: Json<'_>) -> Result<Part, InvalidRequest> {

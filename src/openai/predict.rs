@@ -9,8 +9,8 @@ use super::{
     InvalidRequest,
     json::Json,
     message::{Detail, ImageUrl, Part},
-    text_sampling::Sampling,
-    values::{integer, missing, object, root, some, string, unknown},
+    read,
+    sampling::{Sampling, SamplingDraft},
 };
 
 /// Most inputs in one request.
@@ -21,10 +21,8 @@ pub const MAX_INPUTS: usize = 4096;
 pub struct PredictRequest {
     /// Images and texts in their order; never empty.
     pub parts: Vec<Part>,
-    /// How to choose tokens.
+    /// How tokens are chosen, and when an answer ends.
     pub sampling: Sampling,
-    /// Longest answer, in tokens; at least 1.
-    pub max_tokens: Option<usize>,
 }
 
 /// The answer.
@@ -48,81 +46,59 @@ impl PredictRequest {
     /// The first fault found, with the field it is in.
     pub fn parse(body: &Bytes) -> Result<Self, InvalidRequest> {
         let mut parts = None;
-        let mut sampling = Sampling::default();
-        let mut lengths = Lengths::default();
-        for (key, value) in root(body)? {
+        let mut sampling = SamplingDraft::default();
+        for (key, value) in read::root(body)? {
             match key.as_ref() {
                 "inputs" => parts = Some(inputs(value)?),
                 "parameters" if value.is_null() => {}
                 "parameters" => {
-                    for (key, value) in object("parameters", value)? {
-                        parameter(&mut sampling, &mut lengths, &key, value)?;
+                    for (key, value) in read::object("parameters", value)? {
+                        parameter(&mut sampling, &key, &value)?;
                     }
                 }
                 _ if value.is_null() => {}
-                _ => return Err(unknown(None, &key)),
+                _ => return Err(read::unknown("", &key)),
             }
         }
-        if let (Some(a), Some(b)) = (lengths.max_tokens, lengths.max_completion_tokens)
-            && a != b
-        {
-            let rule = "it contradicts 'parameters.max_completion_tokens'; set only one of them";
-            return Err(InvalidRequest::wrong_value("parameters.max_tokens", rule));
-        }
         Ok(Self {
-            parts: parts.ok_or_else(|| missing("inputs"))?,
-            sampling,
-            max_tokens: lengths.max_completion_tokens.or(lengths.max_tokens),
+            parts: parts.ok_or_else(|| read::missing("inputs"))?,
+            sampling: sampling.finish("parameters")?,
         })
     }
 }
 
-#[derive(Default)]
-struct Lengths {
-    max_tokens: Option<usize>,
-    max_completion_tokens: Option<usize>,
-}
-
 fn parameter(
-    sampling: &mut Sampling,
-    lengths: &mut Lengths,
+    sampling: &mut SamplingDraft,
     key: &str,
-    value: Json<'_>,
+    value: &Json<'_>,
 ) -> Result<(), InvalidRequest> {
-    let at = super::values::field(Some("parameters"), key);
-    let count = |value: &Json<'_>| integer(&at, value, (1, usize::MAX));
-    match key {
-        _ if value.is_null() => Ok(()),
-        "max_tokens" => {
-            lengths.max_tokens = Some(count(&value)?);
-            Ok(())
-        }
-        "max_completion_tokens" => {
-            lengths.max_completion_tokens = Some(count(&value)?);
-            Ok(())
-        }
-        _ => sampling
-            .set(key, &at, value)
-            .unwrap_or_else(|| Err(unknown(Some("parameters"), key))),
+    let at = read::field("parameters", key);
+    // The answer has no place for log probabilities.
+    let shown = !matches!(key, "logprobs" | "top_logprobs");
+    if value.is_null() || (shown && sampling.set(key, &at, value)?) {
+        return Ok(());
     }
+    Err(read::unknown("parameters", key))
 }
 
 fn inputs(value: Json<'_>) -> Result<Vec<Part>, InvalidRequest> {
-    let items = some("inputs", value, MAX_INPUTS)?.into_iter().enumerate();
+    let items = read::array("inputs", value, "items", 1..=MAX_INPUTS)?
+        .into_iter()
+        .enumerate();
     let parts = items.map(|(i, item)| input(&format!("inputs[{i}]"), item));
     parts.collect()
 }
 
 fn input(at: &str, value: Json<'_>) -> Result<Part, InvalidRequest> {
     let (mut text, mut data, mut kind) = (None, None, None);
-    for (key, value) in object(at, value)? {
+    for (key, value) in read::object(at, value)? {
         let param = format!("{at}.{key}");
         match key.as_ref() {
             _ if value.is_null() => {}
-            "text" => text = Some(string(&param, value)?),
-            "data" => data = Some(string(&param, value)?),
-            "mime_type" => kind = Some(string(&param, value)?),
-            _ => return Err(unknown(Some(at), &key)),
+            "text" => text = Some(read::text(&param, value)?),
+            "data" => data = Some(read::text(&param, value)?),
+            "mime_type" => kind = Some(read::text(&param, value)?),
+            _ => return Err(read::unknown(at, &key)),
         }
     }
     match (text, data, kind) {
@@ -132,8 +108,8 @@ fn input(at: &str, value: Json<'_>) -> Result<Part, InvalidRequest> {
             Err(InvalidRequest::wrong_value(at, rule))
         }
         (None, Some(data), Some(kind)) => image(at, &data, &kind),
-        (None, Some(_), None) => Err(missing(format!("{at}.mime_type"))),
-        (None, None, Some(_)) => Err(missing(format!("{at}.data"))),
+        (None, Some(_), None) => Err(read::missing(format!("{at}.mime_type"))),
+        (None, None, Some(_)) => Err(read::missing(format!("{at}.data"))),
         (None, None, None) => {
             let rule = "expected 'text', or 'mime_type' and 'data'";
             Err(InvalidRequest::wrong_value(at, rule))

@@ -6,10 +6,30 @@ use std::{borrow::Cow, ops::RangeInclusive};
 use super::{InvalidRequest, json::Json};
 
 /// Longest name of a tool or a schema, in bytes, as OpenAI has it.
-const MAX_NAME: usize = 64;
+pub(crate) const MAX_NAME: usize = 64;
 
 /// The entries of an object.
 pub(crate) type Entries<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
+
+/// The entries of a body that must be an object.
+///
+/// # Errors
+/// It is no JSON, or no object.
+pub(crate) fn root(body: &[u8]) -> Result<Entries<'_>, InvalidRequest> {
+    let root: Json<'_> = serde_json::from_slice(body).map_err(|e| InvalidRequest {
+        message: format!("We could not parse the JSON body of your request: {e}."),
+        param: None,
+        code: "invalid_json",
+    })?;
+    match root {
+        Json::Object(entries) => Ok(entries),
+        other => Err(InvalidRequest {
+            message: format!("The body must be a JSON object, but is {}.", other.kind()),
+            param: None,
+            code: "invalid_type",
+        }),
+    }
+}
 
 pub(crate) fn text<'a>(param: &str, value: Json<'a>) -> Result<Cow<'a, str>, InvalidRequest> {
     match value {
@@ -124,18 +144,50 @@ pub(crate) fn shown(key: &str) -> String {
     key.chars().take(64).collect()
 }
 
-pub(crate) fn missing(param: &str) -> InvalidRequest {
+/// The path of `key` in what stands at `at`; the body itself is "".
+pub(crate) fn field(at: &str, key: &str) -> String {
+    if at.is_empty() {
+        shown(key)
+    } else {
+        format!("{at}.{}", shown(key))
+    }
+}
+
+pub(crate) fn missing(param: impl Into<String>) -> InvalidRequest {
+    let param = param.into();
     let message = format!("Missing required parameter: '{param}'.");
     InvalidRequest::new("missing_required_parameter", param, message)
 }
 
 /// `key` is none of the fields of what stands at `at`.
 pub(crate) fn unknown(at: &str, key: &str) -> InvalidRequest {
-    let param = if at.is_empty() {
-        shown(key)
-    } else {
-        format!("{at}.{}", shown(key))
-    };
+    let param = field(at, key);
     let message = format!("Unknown parameter: '{param}'.");
     InvalidRequest::new("unknown_parameter", param, message)
+}
+
+/// A field that asks for what this server does not do.
+pub(crate) fn unsupported(param: impl Into<String>) -> InvalidRequest {
+    let param = param.into();
+    let message = format!("Unsupported parameter: '{param}' is not supported by this server.");
+    InvalidRequest::new("unsupported_parameter", param, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_integer_is_bounded_on_both_sides_and_whole() {
+        let parse = |text: &str| {
+            let value = serde_json::from_str(text).unwrap();
+            integer("n", &value, 1..=16).map_err(|error| error.code)
+        };
+        assert_eq!(parse("1"), Ok(1));
+        assert_eq!(parse("16"), Ok(16));
+        for wrong in ["0", "17", "-1", "1.5", "1e30"] {
+            assert_eq!(parse(wrong), Err("invalid_value"), "{wrong}");
+        }
+        assert_eq!(parse("\"1\""), Err("invalid_type"));
+    }
 }

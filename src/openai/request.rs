@@ -74,26 +74,31 @@ pub enum ReasoningEffort {
     Max,
 }
 
+/// OpenAI's words for how long to think.
+pub const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+
+impl ReasoningEffort {
+    /// What one of [`EFFORTS`] means.
+    pub fn of(word: &str) -> Self {
+        match word {
+            "none" => Self::None,
+            "minimal" => Self::Minimal,
+            "low" => Self::Low,
+            "medium" => Self::Medium,
+            "high" => Self::High,
+            _ => Self::Max,
+        }
+    }
+}
+
 impl ChatCompletionRequest {
     /// Parses and checks a body. Image data is not copied: it stays a slice of `body`.
     ///
     /// # Errors
     /// The first fault found, with the field it is in.
     pub fn parse(body: &Bytes) -> Result<Self, InvalidRequest> {
-        let root: Json<'_> = serde_json::from_slice(body).map_err(|e| InvalidRequest {
-            message: format!("We could not parse the JSON body of your request: {e}."),
-            param: None,
-            code: "invalid_json",
-        })?;
-        let Json::Object(entries) = root else {
-            return Err(InvalidRequest {
-                message: format!("The body must be a JSON object, but is {}.", root.kind()),
-                param: None,
-                code: "invalid_type",
-            });
-        };
         let mut draft = Draft::default();
-        for (key, value) in entries {
+        for (key, value) in read::root(body)? {
             let field = field(&key).ok_or_else(|| read::unknown("", &key))?;
             match field.rule {
                 _ if value.is_null() && key != "model" && key != "messages" => {}
@@ -128,7 +133,7 @@ struct Draft {
 
 impl Draft {
     fn set(&mut self, body: &Bytes, key: &str, value: Json<'_>) -> Result<(), InvalidRequest> {
-        if self.sampling.set(key, &value)? {
+        if self.sampling.set(key, key, &value)? {
             return Ok(());
         }
         let Some(value) = self.tools.set(key, value, &mut self.definitions)? else {
@@ -141,7 +146,9 @@ impl Draft {
             "response_format" => {
                 self.format = format::parse(value, &mut self.definitions, &mut self.ignored)?;
             }
-            "reasoning_effort" => self.effort = Some(parse_effort(key, &value)?),
+            "reasoning_effort" => {
+                self.effort = Some(ReasoningEffort::of(read::one_of(key, &value, EFFORTS)?))
+            }
             "stream" => self.stream = read::boolean(key, &value)?,
             "stream_options" => self.include_usage = Some(self.stream_options(value)?),
             "service_tier" => self.service_tier = parse_tier(key, &value)?,
@@ -175,7 +182,7 @@ impl Draft {
             return Err(InvalidRequest::wrong_value("stream_options", rule));
         }
         let mut ignored = self.ignored;
-        let sampling = self.sampling.finish()?;
+        let sampling = self.sampling.finish("")?;
         if self.format != ResponseFormat::Text && !sampling.stop.is_empty() {
             ignored.add("stop");
         }
@@ -195,23 +202,11 @@ impl Draft {
     }
 }
 
-fn parse_tier(param: &str, value: &Json<'_>) -> Result<ServiceTier, InvalidRequest> {
+pub(super) fn parse_tier(param: &str, value: &Json<'_>) -> Result<ServiceTier, InvalidRequest> {
     let tiers = ["auto", "default", "flex", "scale", "priority"];
     Ok(match read::one_of(param, value, &tiers)? {
         "flex" => ServiceTier::Flex,
         "priority" => ServiceTier::Priority,
         _ => ServiceTier::Default,
-    })
-}
-
-fn parse_effort(param: &str, value: &Json<'_>) -> Result<ReasoningEffort, InvalidRequest> {
-    let efforts = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
-    Ok(match read::one_of(param, value, &efforts)? {
-        "none" => ReasoningEffort::None,
-        "minimal" => ReasoningEffort::Minimal,
-        "low" => ReasoningEffort::Low,
-        "medium" => ReasoningEffort::Medium,
-        "high" => ReasoningEffort::High,
-        _ => ReasoningEffort::Max,
     })
 }

@@ -4,11 +4,15 @@
 use super::{InvalidRequest, json::Json, read};
 
 /// Most stop sequences, as OpenAI has it.
-const MAX_STOPS: usize = 4;
+pub const MAX_STOPS: usize = 4;
 /// Longest stop sequence, in bytes: text is held back until it cannot become one.
-const MAX_STOP_BYTES: usize = 1024;
+pub const MAX_STOP_BYTES: usize = 1024;
 /// Most tokens with a bias: each costs time at every step.
-const MAX_BIASES: usize = 1024;
+pub const MAX_BIASES: usize = 1024;
+/// Largest bias to either side, as OpenAI has it.
+pub const MAX_BIAS: f64 = 100.0;
+/// Largest repetition penalty.
+pub const MAX_REPETITION_PENALTY: f64 = 2.0;
 /// Most likely tokens told beside each token, as OpenAI has it.
 const MAX_TOP_LOGPROBS: usize = 20;
 
@@ -42,7 +46,7 @@ pub struct Sampling {
 }
 
 /// The fields read so far.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct SamplingDraft {
     sampling: Sampling,
     max_tokens: Option<usize>,
@@ -52,42 +56,48 @@ pub(super) struct SamplingDraft {
 }
 
 impl SamplingDraft {
-    /// Takes a field; false for one that is not of this kind.
-    pub(super) fn set(&mut self, key: &str, value: &Json<'_>) -> Result<bool, InvalidRequest> {
+    /// Takes the field `key`, which stands at `at`; false for one that is not of this kind.
+    pub(super) fn set(
+        &mut self,
+        key: &str,
+        at: &str,
+        value: &Json<'_>,
+    ) -> Result<bool, InvalidRequest> {
         let sampling = &mut self.sampling;
         match key {
-            "temperature" => sampling.temperature = Some(read::number(key, value, 0.0..=2.0)?),
-            "top_p" => sampling.top_p = Some(read::number(key, value, 0.0..=1.0)?),
-            "top_k" => sampling.top_k = Some(read::integer(key, value, 0..=usize::MAX)?),
-            "min_p" => sampling.min_p = Some(read::number(key, value, 0.0..=1.0)?),
-            "presence_penalty" => sampling.presence_penalty = read::number(key, value, -2.0..=2.0)?,
+            "temperature" => sampling.temperature = Some(read::number(at, value, 0.0..=2.0)?),
+            "top_p" => sampling.top_p = Some(read::number(at, value, 0.0..=1.0)?),
+            "top_k" => sampling.top_k = Some(read::integer(at, value, 0..=usize::MAX)?),
+            "min_p" => sampling.min_p = Some(read::number(at, value, 0.0..=1.0)?),
+            "presence_penalty" => sampling.presence_penalty = read::number(at, value, -2.0..=2.0)?,
             "frequency_penalty" => {
-                sampling.frequency_penalty = read::number(key, value, -2.0..=2.0)?;
+                sampling.frequency_penalty = read::number(at, value, -2.0..=2.0)?;
             }
-            "repetition_penalty" => sampling.repetition_penalty = Some(repetition(key, value)?),
-            "logit_bias" => sampling.logit_bias = biases(value)?,
-            "seed" => sampling.seed = Some(seed(value)?),
-            "stop" => sampling.stop = stops(value)?,
-            "max_tokens" => self.max_tokens = Some(read::integer(key, value, 1..=usize::MAX)?),
+            "repetition_penalty" => sampling.repetition_penalty = Some(repetition(at, value)?),
+            "logit_bias" => sampling.logit_bias = biases(at, value)?,
+            "seed" => sampling.seed = Some(seed(at, value)?),
+            "stop" => sampling.stop = stops(at, value)?,
+            "max_tokens" => self.max_tokens = Some(read::integer(at, value, 1..=usize::MAX)?),
             "max_completion_tokens" => {
-                self.max_completion_tokens = Some(read::integer(key, value, 1..=usize::MAX)?);
+                self.max_completion_tokens = Some(read::integer(at, value, 1..=usize::MAX)?);
             }
-            "logprobs" => self.logprobs = read::boolean(key, value)?,
+            "logprobs" => self.logprobs = read::boolean(at, value)?,
             "top_logprobs" => {
-                self.top_logprobs = read::integer(key, value, 0..=MAX_TOP_LOGPROBS)?;
+                self.top_logprobs = read::integer(at, value, 0..=MAX_TOP_LOGPROBS)?;
             }
             _ => return Ok(false),
         }
         Ok(true)
     }
 
-    /// What the fields say together.
-    pub(super) fn finish(self) -> Result<Sampling, InvalidRequest> {
+    /// What the fields of what stands at `at` say together.
+    pub(super) fn finish(self, at: &str) -> Result<Sampling, InvalidRequest> {
         if let (Some(a), Some(b)) = (self.max_tokens, self.max_completion_tokens)
             && a != b
         {
             let rule = "it contradicts 'max_completion_tokens'; set only one of them";
-            return Err(InvalidRequest::wrong_value("max_tokens", rule));
+            let param = read::field(at, "max_tokens");
+            return Err(InvalidRequest::wrong_value(&param, rule));
         }
         if self.top_logprobs > 0 && !self.logprobs {
             let rule = "it is only allowed when 'logprobs' is true";
@@ -104,33 +114,35 @@ impl SamplingDraft {
 fn repetition(param: &str, value: &Json<'_>) -> Result<f64, InvalidRequest> {
     let rule = "expected a number of more than 0 and at most 2";
     let penalty = match value {
-        Json::Number(number) => number.as_f64().filter(|n| *n > 0.0 && *n <= 2.0),
+        Json::Number(number) => number
+            .as_f64()
+            .filter(|n| *n > 0.0 && *n <= MAX_REPETITION_PENALTY),
         other => return Err(InvalidRequest::wrong_type(param, "a number", other)),
     };
     penalty.ok_or_else(|| InvalidRequest::wrong_value(param, rule))
 }
 
-fn seed(value: &Json<'_>) -> Result<u64, InvalidRequest> {
+fn seed(param: &str, value: &Json<'_>) -> Result<u64, InvalidRequest> {
     let Json::Number(number) = value else {
-        return Err(InvalidRequest::wrong_type("seed", "an integer", value));
+        return Err(InvalidRequest::wrong_type(param, "an integer", value));
     };
     let seed = number.as_i64().map(i64::cast_unsigned);
     seed.ok_or_else(|| {
         let rule = "expected an integer of 64 bits with a sign";
-        InvalidRequest::wrong_value("seed", rule)
+        InvalidRequest::wrong_value(param, rule)
     })
 }
 
-fn biases(value: &Json<'_>) -> Result<Vec<(u32, f64)>, InvalidRequest> {
+fn biases(param: &str, value: &Json<'_>) -> Result<Vec<(u32, f64)>, InvalidRequest> {
     let Json::Object(entries) = value else {
-        return Err(InvalidRequest::wrong_type("logit_bias", "an object", value));
+        return Err(InvalidRequest::wrong_type(param, "an object", value));
     };
     if entries.len() > MAX_BIASES {
         let rule = format!(
             "expected at most {MAX_BIASES} tokens, but got {}",
             entries.len()
         );
-        return Err(InvalidRequest::wrong_value("logit_bias", &rule));
+        return Err(InvalidRequest::wrong_value(param, &rule));
     }
     let bias = |(key, value): &(_, Json<'_>)| {
         let key: &std::borrow::Cow<'_, str> = key;
@@ -141,17 +153,17 @@ fn biases(value: &Json<'_>) -> Result<Vec<(u32, f64)>, InvalidRequest> {
                 "expected ids of tokens as keys, but got '{}'",
                 read::shown(key)
             );
-            InvalidRequest::wrong_value("logit_bias", &rule)
+            InvalidRequest::wrong_value(param, &rule)
         })?;
-        let param = format!("logit_bias.{id}");
-        Ok((id, read::number(&param, value, -100.0..=100.0)?))
+        let param = format!("{param}.{id}");
+        Ok((id, read::number(&param, value, -MAX_BIAS..=MAX_BIAS)?))
     };
     entries.iter().map(bias).collect()
 }
 
-fn stops(value: &Json<'_>) -> Result<Vec<String>, InvalidRequest> {
+fn stops(param: &str, value: &Json<'_>) -> Result<Vec<String>, InvalidRequest> {
     let wrong =
-        |got: &Json<'_>| InvalidRequest::wrong_type("stop", "a string or an array of strings", got);
+        |got: &Json<'_>| InvalidRequest::wrong_type(param, "a string or an array of strings", got);
     let items = match value {
         Json::String(_) => std::slice::from_ref(value),
         Json::Array(items) => items,
@@ -162,12 +174,12 @@ fn stops(value: &Json<'_>) -> Result<Vec<String>, InvalidRequest> {
             "expected at most {MAX_STOPS} sequences, but got {}",
             items.len()
         );
-        return Err(InvalidRequest::wrong_value("stop", &rule));
+        return Err(InvalidRequest::wrong_value(param, &rule));
     }
     let stop = |item: &Json<'_>| match item {
         Json::String(text) if (1..=MAX_STOP_BYTES).contains(&text.len()) => Ok(text.to_string()),
         Json::String(_) => Err(InvalidRequest::wrong_value(
-            "stop",
+            param,
             &format!("expected sequences of 1 to {MAX_STOP_BYTES} bytes"),
         )),
         other => Err(wrong(other)),

@@ -218,7 +218,7 @@ fn check_function(at: &str, value: &Json<'_>) -> Result<String, InvalidRequest> 
             _ => return Err(read::unknown(at, key)),
         }
     }
-    name.ok_or_else(|| read::missing(&format!("{at}.name")))
+    name.ok_or_else(|| read::missing(format!("{at}.name")))
 }
 
 fn choice(value: Json<'_>) -> Result<ToolChoice, InvalidRequest> {
@@ -272,8 +272,8 @@ fn allowed_tools(at: &str, value: Json<'_>) -> Result<ToolChoice, InvalidRequest
             _ => return Err(read::unknown(at, &key)),
         }
     }
-    let mode = mode.ok_or_else(|| read::missing(&format!("{at}.mode")))?;
-    let tools = tools.ok_or_else(|| read::missing(&format!("{at}.tools")))?;
+    let mode = mode.ok_or_else(|| read::missing(format!("{at}.mode")))?;
+    let tools = tools.ok_or_else(|| read::missing(format!("{at}.tools")))?;
     let names = tools
         .iter()
         .enumerate()
@@ -293,5 +293,5 @@ fn check_name(at: &str, value: &Json<'_>) -> Result<String, InvalidRequest> {
             _ => return Err(read::unknown(at, &key)),
         }
     }
-    name.ok_or_else(|| read::missing(&format!("{at}.name")))
+    name.ok_or_else(|| read::missing(format!("{at}.name")))
 }

@@ -1,33 +1,27 @@
 //! `POST /v1/chat/completions`.
 
-use std::time::Duration;
-
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
-    http::header::{CACHE_CONTROL, CONTENT_TYPE},
-    web::{Bytes, Data, Payload},
+    web::{Data, Payload},
 };
 
 use super::{
-    body::{self, Body},
     dry_run::{self, Pieces},
     generation::{self, Answering, Asked, Collected, Visit, collect, first_event},
-    wire,
+    intake::{self, Intake},
 };
 use crate::{
-    engine::{EngineError, FinishReason, Input, Inquiry, TokenUsage},
+    engine::{FinishReason, Input, Inquiry, TokenUsage},
     error::ApiError,
     openai::{
         message::ImageUrl,
         request::ChatCompletionRequest,
         response::{AssistantMessage, ChatCompletion, Choice, FunctionCall, ToolCall},
     },
-    sse::{self, ChunkWriter, Head},
+    sse::chunks::{ChunkWriter, Head},
     state::{self, AppState},
+    wire,
 };
-
-/// Bodies from this size on are parsed away from the async threads.
-const LARGE_BODY: usize = 256 << 10;
 
 /// Answers a conversation, at once or as a stream; or, with `x-porthole-dry-run`, tells what that
 /// would come to.
@@ -39,20 +33,16 @@ pub async fn create(
     payload: Payload,
     state: Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
-    // Refused with the body unread.
-    let visit = Visit::of(&request)?;
-    state.any_ready()?;
     let wish = dry_run::wish(&request)?;
-    let permit = state.admit(&visit.session.caller)?;
-    let Body { bytes, hold } = body::read(&request, payload, &state, &visit.session.caller).await?;
-    let size = bytes.len();
-    visit.record.note(|fields| fields.bytes_in = size as u64);
-    let mut chat = parse(bytes).await?;
-    let model = state.model(&chat.model, &visit.session.caller)?;
-    visit.record.note(|fields| {
-        fields.model = Some(model.config.name.clone());
-        fields.stream = Some(chat.stream);
-    });
+    let intake = intake::receive(&request, payload, &state, ChatCompletionRequest::parse).await?;
+    let Intake {
+        visit,
+        parsed: mut chat,
+        bytes,
+        hold,
+        permit,
+    } = intake;
+    let model = intake::model(&state, &visit, &chat.model, chat.stream)?;
     let engine = model.engine()?;
     let dry_run = wish.map(|wish| (wish, Pieces::of(&chat.messages)));
     let (inquiry, images) = inquiry(&mut chat);
@@ -62,7 +52,7 @@ pub async fn create(
         answers: chat.answers,
         sampling: wire::sampling(std::mem::take(&mut chat.sampling)),
         tier: chat.service_tier,
-        bytes: size,
+        bytes,
         hold,
         permit,
     };
@@ -95,7 +85,7 @@ fn inquiry(chat: &mut ChatCompletionRequest) -> (Inquiry, Vec<ImageUrl>) {
 /// Answers that have been admitted, in the form that was asked for.
 async fn answer(
     mut response: HttpResponseBuilder,
-    state: &AppState,
+    state: &Data<AppState>,
     visit: Visit,
     chat: &ChatCompletionRequest,
     answering: Answering,
@@ -119,21 +109,14 @@ async fn answer(
     }
     let events = first_event(events).await?;
     tell_times(&mut response, &visit, false);
-    let keep_alive = Duration::from_secs(state.config.server.keep_alive_interval);
-    let body = sse::body(events, ChunkWriter::new(head), keep_alive, visit.record);
-    Ok(response
-        .insert_header((CONTENT_TYPE, "text/event-stream; charset=utf-8"))
-        .insert_header((CACHE_CONTROL, "no-cache"))
-        .insert_header(("x-accel-buffering", "no"))
-        .streaming(body))
-}
-
-async fn parse(bytes: Bytes) -> Result<ChatCompletionRequest, ApiError> {
-    if bytes.len() < LARGE_BODY {
-        return Ok(ChatCompletionRequest::parse(&bytes)?);
-    }
-    let parsed = tokio::task::spawn_blocking(move || ChatCompletionRequest::parse(&bytes)).await;
-    Ok(parsed.map_err(|e| EngineError::Failed(e.to_string()))??)
+    let writer = ChunkWriter::new(head);
+    Ok(intake::stream(
+        response,
+        state,
+        visit.record,
+        events,
+        writer,
+    ))
 }
 
 fn tell_times(response: &mut HttpResponseBuilder, visit: &Visit, whole: bool) {

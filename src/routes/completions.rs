@@ -7,9 +7,8 @@ use actix_web::{
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    generation::{self, Answers, Asked, Collected, Ready, Visit, collect, first_event},
+    generation::{self, Asked, Collected, Ready, Visit, collect, first_event},
     intake::{self, Intake},
-    legacy_logprobs::TokenOffsets,
 };
 use crate::{
     admission::Permit,
@@ -22,8 +21,12 @@ use crate::{
         response::Usage,
         responses::answer::fresh_id,
     },
-    sse_completions::{CompletionHead, CompletionWriter},
+    sse::{
+        Answers,
+        completions::{CompletionHead, CompletionWriter},
+    },
     state::{self, AppState, ServedModel},
+    wire::{self, legacy_logprobs::TokenOffsets},
 };
 
 /// What chat completions call otherwise.
@@ -77,12 +80,14 @@ pub async fn create(
     if wanted.stream {
         let events = first_event(events).await?;
         let usage = wanted.include_usage;
-        let writer = CompletionWriter::new(head, echoes, wanted.logprobs, usage, prompt_tokens);
+        let writer =
+            CompletionWriter::new(head, echoes, wanted.sampling.logprobs, usage, prompt_tokens);
         return Ok(intake::stream(answer, &state, visit.record, events, writer));
     }
     let (collected, usage) = collect(events, echoes.len()).await?;
     let choices = collected.into_iter().zip(echoes).enumerate();
-    let choices = choices.map(|(index, (text, echo))| choice(index, text, echo, wanted.logprobs));
+    let choices =
+        choices.map(|(index, (text, echo))| choice(index, text, echo, wanted.sampling.logprobs));
     let usage = Usage::new(prompt_tokens, 0, usage.completion);
     Ok(answer.json(head.completion(choices.collect(), Some(Some(usage)))))
 }
@@ -117,11 +122,7 @@ async fn prepare_all(
             inquiry: Inquiry::of(input),
             images: Vec::new(),
             answers: wanted.n,
-            sampling: intake::sampling(
-                wanted.sampling.clone(),
-                Some(wanted.max_tokens),
-                wanted.logprobs,
-            ),
+            sampling: wire::sampling(wanted.sampling.clone()),
             tier: ServiceTier::Default,
             bytes,
             hold,

@@ -5,33 +5,29 @@
 //! Everything a request holds hangs on its answer and is given back when that is dropped.
 
 mod collected;
+mod images;
 mod running;
 
-use std::{pin::Pin, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use actix_web::{HttpMessage, HttpRequest, web::Data};
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use image::RgbImage;
 
 pub use self::collected::{Collected, collect, first_event};
+pub use self::images::{parts, turns};
 use self::running::{Work, noted, until_revoked};
 use crate::{
     admission::{Permit, Queue, Ticket},
-    audit::{ImageFields, Record, millis},
+    audit::{Record, millis},
     auth::{AuthError, Session},
     caller::Role,
-    engine::{
-        Engine, EngineError, Event, Input, Inquiry, Job, Part, Prompt, SamplingParams, ToolCall,
-        Turn,
-    },
+    engine::{Engine, EngineError, Inquiry, Job, Prompt, SamplingParams},
     error::ApiError,
     limits::{Cost, Entry, Reservation, Snapshot},
-    media::{Encoded, ImageCeiling},
-    openai::{
-        InvalidRequest,
-        message::{self, ImageUrl},
-        request::ServiceTier,
-    },
+    media::Encoded,
+    openai::{message::ImageUrl, request::ServiceTier},
+    sse::Answers,
     state::{AppState, ServedModel},
 };
 
@@ -98,10 +94,6 @@ pub struct Asked {
     pub permit: Permit,
 }
 
-/// The events of the answers to a request, each with its answer's index. It ends after an error, or
-/// when every answer has finished.
-pub type Answers = Pin<Box<dyn Stream<Item = Result<(usize, Event), ApiError>>>>;
-
 /// Answers that have been admitted.
 pub struct Answering {
     /// Their events.
@@ -137,7 +129,7 @@ pub async fn prepare(
 ) -> Result<Ready, ApiError> {
     let engine = model.engine()?;
     check_sampling(&asked.sampling, engine.as_ref())?;
-    let images = fetch_images(state, visit, engine.as_ref(), asked.images).await?;
+    let images = images::fetch(state, visit, engine.as_ref(), asked.images).await?;
     let mut hold = asked.hold;
     let encoded = images.iter().map(Encoded::len).sum::<usize>();
     if !hold.grow(encoded) {
@@ -145,7 +137,7 @@ pub async fn prepare(
         return Err(ApiError::Overloaded);
     }
     let mut inquiry = asked.inquiry;
-    fill_in_sizes(&mut inquiry, &images);
+    images::fill_in_sizes(&mut inquiry, &images);
     let prompt: Arc<dyn Prompt> = engine.prepare(inquiry).await?.into();
     let tokens = prompt.tokens();
     visit.record.note(|fields| {
@@ -180,20 +172,6 @@ fn check_sampling(sampling: &SamplingParams, engine: &dyn Engine) -> Result<(), 
                 "Invalid value for 'logit_bias': this model has no token {id}; its ids are below {vocabulary}."
             ),
         }),
-    }
-}
-
-fn fill_in_sizes(inquiry: &mut Inquiry, images: &[Encoded]) {
-    let mut sizes = images.iter().map(|image| image.target);
-    if let Input::Chat(turns) = &mut inquiry.input {
-        let parts = turns.iter_mut().flat_map(|turn| &mut turn.parts);
-        for part in parts {
-            if let Part::Image(size) = part
-                && let Some(target) = sizes.next()
-            {
-                *size = target;
-            }
-        }
     }
 }
 
@@ -327,91 +305,4 @@ fn jobs(
             on_end: Box::new(move |usage| work.add(usage)),
         }
     })
-}
-
-async fn fetch_images(
-    state: &AppState,
-    visit: &Visit,
-    engine: &dyn Engine,
-    urls: Vec<ImageUrl>,
-) -> Result<Vec<Encoded>, ApiError> {
-    let info = engine.info();
-    let Some(geometry) = info.geometry else {
-        return match urls.into_iter().next() {
-            None => Ok(Vec::new()),
-            Some(image) => Err(InvalidRequest::new(
-                "unsupported_value",
-                image.param,
-                "This model does not see images.",
-            )
-            .into()),
-        };
-    };
-    if urls.is_empty() {
-        return Ok(Vec::new());
-    }
-    let since = Instant::now();
-    let caller = &visit.session.caller;
-    let own = caller.min_right(|rights| rights.max_images);
-    let ceiling = ImageCeiling {
-        max_pixels: caller.min_right(|rights| rights.max_image_pixels),
-        // The engine does not survive more with some models.
-        max_images: [own, geometry.max_images()].into_iter().flatten().min(),
-    };
-    let images = state
-        .media
-        .fetch(&caller.id, urls, geometry, ceiling)
-        .await?;
-    visit.record.note(|fields| {
-        fields.images_ms = Some(millis(since.elapsed()));
-        fields.images = images
-            .iter()
-            .map(|image| ImageFields {
-                sha256: image.sha256_hex(),
-                bytes: image.len(),
-                width: image.target.0,
-                height: image.target.1,
-            })
-            .collect();
-    });
-    let tokens = |image: &Encoded| geometry.tokens(image.target);
-    let tokens: usize = images.iter().map(tokens).sum();
-    if tokens >= info.context_length {
-        return Err(EngineError::ContextLengthExceeded {
-            prompt: tokens,
-            context: info.context_length,
-            at_least: true,
-        }
-        .into());
-    }
-    Ok(images)
-}
-
-/// The turns of messages as the engine takes them, and where their images are.
-pub fn turns(messages: Vec<message::Message>) -> (Vec<Turn>, Vec<ImageUrl>) {
-    let mut images = Vec::new();
-    let turns = messages.into_iter().map(|message| {
-        let parts = message.parts.into_iter().map(|part| match part {
-            message::Part::Text(text) => Part::Text(text),
-            message::Part::Image(image) => {
-                images.push(image);
-                Part::Image((0, 0))
-            }
-        });
-        Turn {
-            role: message.role,
-            parts: parts.collect(),
-            calls: message.calls.into_iter().map(call).collect(),
-            call_id: message.call_id,
-        }
-    });
-    (turns.collect(), images)
-}
-
-fn call(call: message::ToolCall) -> ToolCall {
-    ToolCall {
-        id: call.id,
-        name: call.name,
-        arguments: call.arguments,
-    }
 }

@@ -10,19 +10,15 @@ use actix_web::{
 
 use super::{
     body::{self, Body},
-    generation::{Answers, Visit},
+    generation::Visit,
 };
 use crate::{
     admission::Permit,
     audit::Record,
-    engine::{Effort, EngineError, Part, SamplingParams},
+    engine::EngineError,
     error::ApiError,
-    openai::{
-        InvalidRequest,
-        message::{self, ImageUrl},
-        text_sampling::Sampling,
-    },
-    sse_body::{self, EventWriter},
+    openai::InvalidRequest,
+    sse::{self, Answers, EventWriter},
     state::{AppState, ServedModel},
 };
 
@@ -94,52 +90,6 @@ pub fn model<'a>(
     Ok(model)
 }
 
-/// The parts as the engine takes them; where their images are goes into `images`.
-pub fn parts(parts: Vec<message::Part>, images: &mut Vec<ImageUrl>) -> Vec<Part> {
-    let parts = parts.into_iter().map(|part| match part {
-        message::Part::Text(text) => Part::Text(text),
-        message::Part::Image(image) => {
-            images.push(image);
-            Part::Image((0, 0))
-        }
-    });
-    parts.collect()
-}
-
-/// The engine's parameters.
-pub fn sampling(
-    fields: Sampling,
-    max_tokens: Option<usize>,
-    logprobs: Option<usize>,
-) -> SamplingParams {
-    SamplingParams {
-        temperature: fields.temperature,
-        top_p: fields.top_p,
-        top_k: fields.top_k,
-        min_p: fields.min_p,
-        presence_penalty: fields.presence_penalty,
-        frequency_penalty: fields.frequency_penalty,
-        repetition_penalty: fields.repetition_penalty,
-        logit_bias: fields.logit_bias,
-        seed: fields.seed,
-        max_tokens,
-        stop: fields.stop,
-        logprobs,
-    }
-}
-
-/// OpenAI's words for how long to think, in tokens.
-pub fn effort(word: &str) -> Effort {
-    match word {
-        "none" => Effort::None,
-        "minimal" => Effort::Tokens(256),
-        "low" => Effort::Tokens(1024),
-        "medium" => Effort::Tokens(4096),
-        "high" => Effort::Tokens(16_384),
-        _ => Effort::Unlimited,
-    }
-}
-
 /// The error with its field called as this route calls it; below, fields have the names of chat
 /// completions. `names` are pairs of both.
 pub fn renamed(mut error: ApiError, names: &[(&str, &'static str)]) -> ApiError {
@@ -198,5 +148,5 @@ pub fn stream(
         .insert_header((CONTENT_TYPE, "text/event-stream; charset=utf-8"))
         .insert_header((CACHE_CONTROL, "no-cache"))
         .insert_header(("x-accel-buffering", "no"))
-        .streaming(sse_body::body(events, writer, keep_alive, record))
+        .streaming(sse::body(events, writer, keep_alive, record))
 }

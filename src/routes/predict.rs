@@ -17,6 +17,7 @@ use crate::{
         request::ServiceTier,
     },
     state::AppState,
+    wire,
 };
 
 /// What chat completions call otherwise.
@@ -45,12 +46,12 @@ pub async fn create(
     } = intake;
     let model = intake::model(&state, &visit, &name, false)?;
     let mut images = Vec::new();
-    let parts = intake::parts(parsed.parts, &mut images);
+    let parts = generation::parts(parsed.parts, &mut images);
     let asked = Asked {
         inquiry: Inquiry::chat(vec![Turn::new(Role::User, parts)]),
         images,
         answers: 1,
-        sampling: intake::sampling(parsed.sampling, parsed.max_tokens, None),
+        sampling: wire::sampling(parsed.sampling),
         tier: ServiceTier::Default,
         bytes,
         hold,

@@ -16,6 +16,7 @@ use crate::{
     error::ApiError,
     openai::{
         message::ImageUrl,
+        request::ReasoningEffort,
         responses::{
             answer::{Head, Item, Status, Usage, fresh_id},
             input::Turn,
@@ -24,8 +25,9 @@ use crate::{
             tools::Choice,
         },
     },
-    sse_responses::{ResponseWriter, ended_by, has_message, logprobs, response},
+    sse::responses::{ResponseWriter, ended_by, has_message, logprobs, response},
     state::{self, AppState},
+    wire,
 };
 
 /// What chat completions call otherwise.
@@ -58,7 +60,10 @@ pub async fn create(
         inquiry: Inquiry {
             format: format(&wanted.text.format),
             tools: toolbox(&wanted),
-            effort: wanted.reasoning.effort.map(intake::effort),
+            effort: wanted
+                .reasoning
+                .effort
+                .map(|word| wire::effort(ReasoningEffort::of(word))),
             ..Inquiry::chat(turns)
         },
         images,
@@ -99,7 +104,7 @@ pub async fn create(
 fn turns(turns: Vec<Turn>) -> (Vec<engine::Turn>, Vec<ImageUrl>) {
     let mut images = Vec::new();
     let turns = turns.into_iter().map(|turn| {
-        let parts = intake::parts(turn.parts, &mut images);
+        let parts = generation::parts(turn.parts, &mut images);
         let calls = turn.calls.into_iter().map(|call| ToolCall {
             id: call.id,
             name: call.name,

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use crate::{
     engine::{Event, FinishReason, TokenLogprob, TokenUsage},
-    routes::wire,
+    error::ApiError,
+    sse::EventWriter,
+    wire,
 };
 
 /// Writes the chunks of a stream. Everything but their choice is the same for all, and is made once.
@@ -16,6 +18,10 @@ pub struct ChunkWriter {
     tail: &'static str,
     include_usage: bool,
     answers: usize,
+    /// Answers that have not finished.
+    open: usize,
+    /// What those cost that have.
+    usage: Option<TokenUsage>,
 }
 
 /// The values that all chunks of a stream have.
@@ -72,25 +78,13 @@ impl ChunkWriter {
             tail,
             include_usage,
             answers,
-        }
-    }
-
-    /// Answers that the stream carries.
-    pub(super) fn answers(&self) -> usize {
-        self.answers
-    }
-
-    /// The first chunk of every answer.
-    pub(super) fn roles(&self, out: &mut BytesMut) {
-        for index in 0..self.answers {
-            self.choice(out, index, &[], "null", |out| {
-                out.put_slice(br#""role":"assistant","content":"","refusal":null"#);
-            });
+            open: answers,
+            usage: None,
         }
     }
 
     /// The chunk of an event of the answer `index`.
-    pub(super) fn event(&self, out: &mut BytesMut, index: usize, event: &Event) {
+    fn chunk(&self, out: &mut BytesMut, index: usize, event: &Event) {
         let choice = |out, tokens, delta: &dyn Fn(&mut BytesMut)| {
             self.choice(out, index, tokens, "null", delta);
         };
@@ -133,7 +127,7 @@ impl ChunkWriter {
     }
 
     /// What follows the last answer's end.
-    pub(super) fn end(&self, out: &mut BytesMut, usage: TokenUsage) {
+    fn end(&self, out: &mut BytesMut, usage: TokenUsage) {
         if self.include_usage {
             out.put_slice(self.head.as_bytes());
             out.put_slice(br#","choices":[],"usage":"#);
@@ -165,6 +159,37 @@ impl ChunkWriter {
         out.put_slice(finish.as_bytes());
         out.put_slice(b"}]");
         out.put_slice(self.tail.as_bytes());
+    }
+}
+
+impl EventWriter for ChunkWriter {
+    /// The first chunk of every answer.
+    fn head(&mut self, out: &mut BytesMut) {
+        for index in 0..self.answers {
+            self.choice(out, index, &[], "null", |out| {
+                out.put_slice(br#""role":"assistant","content":"","refusal":null"#);
+            });
+        }
+    }
+
+    fn event(&mut self, index: usize, event: Event, out: &mut BytesMut) -> bool {
+        self.chunk(out, index, &event);
+        let Event::Finished { usage, .. } = event else {
+            return false;
+        };
+        let total = self.usage.map_or(usage, |before| before.and(usage));
+        self.usage = Some(total);
+        self.open = self.open.saturating_sub(1);
+        if self.open == 0 {
+            self.end(out, total);
+        }
+        self.open == 0
+    }
+
+    fn failure(&mut self, error: &ApiError, out: &mut BytesMut) {
+        out.put_slice(b"data: ");
+        out.put_slice(error.to_json().as_bytes());
+        out.put_slice(b"\n\n");
     }
 }
 

@@ -235,7 +235,7 @@ pub fn wrong_bodies() -> Vec<(Fault, Value)> {
         same("stop", TYPE, json!([1])),
         same("logit_bias", TYPE, json!([])),
         same("logit_bias", VALUE, json!({"x": 1})),
-        same("logit_bias", VALUE, json!({"1": 101})),
+        with("logit_bias.1", VALUE, "logit_bias", json!({"1": 101})),
         same("logit_bias", VALUE, json!({"1000": 1})),
         same("logit_bias", VALUE, json!(biases)),
         same("stream", TYPE, json!(1)),

@@ -36,10 +36,13 @@ pub struct FakeEngine {
 
 impl FakeEngine {
     pub fn new() -> Arc<Self> {
-        let geometry = ImageGeometry::patches(32, 4_096, 1 << 22);
+        Self::with_geometry(Some(ImageGeometry::patches(32, 4_096, 1 << 22)))
+    }
+
+    pub fn with_geometry(geometry: Option<ImageGeometry>) -> Arc<Self> {
         Arc::new(Self {
             info: ModelInfo {
-                geometry: Some(geometry),
+                geometry,
                 context_length: 4096,
                 vocabulary: 1000,
                 fingerprint: "fp_fake".into(),

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use porthole::{engine::Part, state::EngineState};
+use porthole::{engine::Part, media::budget::ImageGeometry, state::EngineState};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -356,4 +356,31 @@ async fn every_file_of_the_corpus_is_answered_or_refused() {
         images > 100 && refused > 100,
         "{images} images, {refused} refused"
     );
+}
+
+#[tokio::test]
+async fn no_more_images_than_the_engine_survives_and_none_where_the_model_is_blind() {
+    let one = ImageGeometry::Padded {
+        side: 336,
+        tokens: 576,
+    };
+    for (geometry, images, expected) in [
+        (Some(one), 1, (200, Value::Null)),
+        (Some(one), 2, (400, json!("too_many_images"))),
+        (None, 1, (400, json!("unsupported_value"))),
+    ] {
+        let engine = FakeEngine::with_geometry(geometry);
+        let server = start(config(), EngineState::Loaded(engine.clone()));
+        let image = data_url(&png(64, 64, [1, 2, 3]));
+        let part = json!({"type": "image_url", "image_url": {"url": image}});
+        let body =
+            json!({"model": "demo", "messages": [{"role": "user", "content": vec![part; images]}]});
+        let (status, answer) = server.ask(&body).await;
+        assert_eq!(
+            (status, answer["error"]["code"].clone()),
+            expected,
+            "{answer}"
+        );
+        assert_eq!(engine.times_asked(), usize::from(status == 200));
+    }
 }

@@ -392,4 +392,5 @@ async fn keys_and_limits_hold_here_too() {
 #[tokio::test]
 async fn wrong_bodies_are_refused_by_name() {
     all_are_refused(PATH, wrong::bodies()).await;
+    all_are_refused(PATH, wrong::bombs()).await;
 }

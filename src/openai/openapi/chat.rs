@@ -67,7 +67,7 @@ fn fields() -> Vec<Named> {
             &[("type", is("allowed_tools")), ("allowed_tools", allowed)],
         ),
     ]);
-    let efforts = crate::openai::responses::text::EFFORTS;
+    let efforts = crate::openai::request::EFFORTS;
     vec![
         ("model", text()),
         ("messages", bounded(reference("ChatMessage"), 1, 4096)),

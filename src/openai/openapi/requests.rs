@@ -9,8 +9,9 @@ use super::schema::{
 use crate::openai::{
     completions::{MAX_CHOICES, MAX_LOGPROBS},
     predict::MAX_INPUTS,
+    read,
     responses::{input, request, text as form, tools},
-    text_sampling::{MAX_BIAS, MAX_BIASES, MAX_STOP_BYTES, MAX_STOPS},
+    sampling::{MAX_BIAS, MAX_BIASES, MAX_REPETITION_PENALTY, MAX_STOP_BYTES, MAX_STOPS},
 };
 
 pub(super) fn schemas() -> Vec<Named> {
@@ -42,7 +43,14 @@ pub(super) fn sampling() -> Vec<(&'static str, Value)> {
         ("min_p", maybe(numbers(0.0, 1.0))),
         ("presence_penalty", maybe(numbers(-2.0, 2.0))),
         ("frequency_penalty", maybe(numbers(-2.0, 2.0))),
-        ("repetition_penalty", maybe(numbers(0.01, 10.0))),
+        (
+            "repetition_penalty",
+            maybe(json!({
+                "type": "number",
+                "exclusiveMinimum": 0,
+                "maximum": MAX_REPETITION_PENALTY,
+            })),
+        ),
         ("logit_bias", maybe(bias)),
         ("seed", maybe(of("integer"))),
         (
@@ -226,7 +234,7 @@ fn reasoning() -> Value {
     closed(
         &[],
         &[
-            ("effort", maybe(words(form::EFFORTS))),
+            ("effort", maybe(words(crate::openai::request::EFFORTS))),
             ("summary", summary()),
             ("generate_summary", summary()),
             (
@@ -333,7 +341,7 @@ fn tool() -> Value {
         &["type", "name"],
         &[
             ("type", is("function")),
-            ("name", name(tools::MAX_NAME)),
+            ("name", name(read::MAX_NAME)),
             ("description", maybe(text())),
             ("parameters", maybe(of("object"))),
             ("strict", maybe(of("boolean"))),
@@ -349,7 +357,7 @@ fn choice() -> Value {
     let one = || {
         closed(
             &["type", "name"],
-            &[("type", is("function")), ("name", name(tools::MAX_NAME))],
+            &[("type", is("function")), ("name", name(read::MAX_NAME))],
         )
     };
     let allowed = closed(
@@ -374,7 +382,7 @@ fn format() -> Value {
         &["type", "name", "schema"],
         &[
             ("type", is("json_schema")),
-            ("name", name(form::MAX_SCHEMA_NAME)),
+            ("name", name(read::MAX_NAME)),
             ("description", maybe(text())),
             ("schema", of("object")),
             ("strict", maybe(of("boolean"))),

@@ -8,7 +8,7 @@ use crate::openai::{
     InvalidRequest,
     json::Json,
     message::{Detail, ImageUrl, Part, Role},
-    values::{Entries, field, list, missing, object, some, string, unknown, word},
+    read,
 };
 
 /// Most items in one request, and most parts in one item.
@@ -92,7 +92,7 @@ pub(super) fn parse(
             let text = Part::Text(text.into_owned());
             return Ok(vec![Turn::of(Role::User, vec![text])]);
         }
-        Json::Array(_) => some("input", value, MAX_ITEMS)?,
+        Json::Array(_) => read::array("input", value, "items", 1..=MAX_ITEMS)?,
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) => {
             return Err(InvalidRequest::wrong_type(
                 "input",
@@ -104,7 +104,7 @@ pub(super) fn parse(
     let mut turns = Vec::with_capacity(items.len());
     for (i, item) in items.into_iter().enumerate() {
         let at = format!("input[{i}]");
-        let entries = object(&at, item)?;
+        let entries = read::object(&at, item)?;
         match kind(&at, &entries)?.as_ref() {
             "message" => message(body, &at, entries, &mut turns)?,
             "function_call" => call(&at, entries, &mut turns)?,
@@ -121,12 +121,12 @@ pub(super) fn parse(
 }
 
 /// The item's type; `message` where none is given.
-fn kind<'a>(at: &str, entries: &Entries<'a>) -> Result<Cow<'a, str>, InvalidRequest> {
+fn kind<'a>(at: &str, entries: &read::Entries<'a>) -> Result<Cow<'a, str>, InvalidRequest> {
     let param = format!("{at}.type");
     let found = entries.iter().find(|(key, _)| key == "type");
     let kind = match found.map(|(_, value)| value) {
         None => Cow::Borrowed("message"),
-        Some(value) => string(&param, value.clone())?,
+        Some(value) => read::text(&param, value.clone())?,
     };
     match kind.as_ref() {
         known if KNOWN.contains(&known) => Ok(kind),
@@ -142,7 +142,7 @@ fn kind<'a>(at: &str, entries: &Entries<'a>) -> Result<Cow<'a, str>, InvalidRequ
             format!("Items of type '{foreign}' are not supported by this server."),
         )),
         _ => {
-            let rule = format!("supported values are {}", list(KNOWN));
+            let rule = format!("supported values are '{}'", KNOWN.join("', '"));
             Err(InvalidRequest::wrong_value(&param, &rule))
         }
     }
@@ -156,7 +156,7 @@ fn is_bookkeeping(key: &str) -> bool {
 fn message(
     body: &Bytes,
     at: &str,
-    entries: Entries<'_>,
+    entries: read::Entries<'_>,
     turns: &mut Vec<Turn>,
 ) -> Result<(), InvalidRequest> {
     const ROLES: &[&str] = &["user", "assistant", "system", "developer"];
@@ -164,7 +164,7 @@ fn message(
     for (key, value) in entries {
         match key.as_ref() {
             "role" => {
-                role = Some(match word(&format!("{at}.role"), value, ROLES)? {
+                role = Some(match read::one_of(&format!("{at}.role"), &value, ROLES)? {
                     "user" => Role::User,
                     "assistant" => Role::Assistant,
                     _ => Role::System,
@@ -172,33 +172,33 @@ fn message(
             }
             "content" => content = Some(value),
             key if value.is_null() || is_bookkeeping(key) => {}
-            _ => return Err(unknown(Some(at), &key)),
+            _ => return Err(read::unknown(at, &key)),
         }
     }
-    let role = role.ok_or_else(|| missing(format!("{at}.role")))?;
+    let role = role.ok_or_else(|| read::missing(format!("{at}.role")))?;
     let param = format!("{at}.content");
-    let content = content.ok_or_else(|| missing(&param))?;
+    let content = content.ok_or_else(|| read::missing(&param))?;
     let parts = parts(body, &param, content, role)?;
     turns.push(Turn::of(role, parts));
     Ok(())
 }
 
-fn call(at: &str, entries: Entries<'_>, turns: &mut Vec<Turn>) -> Result<(), InvalidRequest> {
+fn call(at: &str, entries: read::Entries<'_>, turns: &mut Vec<Turn>) -> Result<(), InvalidRequest> {
     let (mut id, mut name, mut arguments) = (None, None, None);
     for (key, value) in entries {
-        let param = field(Some(at), &key);
+        let param = read::field(at, &key);
         match key.as_ref() {
-            "call_id" => id = Some(string(&param, value)?.into_owned()),
-            "name" => name = Some(string(&param, value)?.into_owned()),
-            "arguments" => arguments = Some(string(&param, value)?.into_owned()),
+            "call_id" => id = Some(read::text(&param, value)?.into_owned()),
+            "name" => name = Some(read::text(&param, value)?.into_owned()),
+            "arguments" => arguments = Some(read::text(&param, value)?.into_owned()),
             key if value.is_null() || is_bookkeeping(key) => {}
-            _ => return Err(unknown(Some(at), &key)),
+            _ => return Err(read::unknown(at, &key)),
         }
     }
     let call = Call {
-        id: id.ok_or_else(|| missing(format!("{at}.call_id")))?,
-        name: name.ok_or_else(|| missing(format!("{at}.name")))?,
-        arguments: arguments.ok_or_else(|| missing(format!("{at}.arguments")))?,
+        id: id.ok_or_else(|| read::missing(format!("{at}.call_id")))?,
+        name: name.ok_or_else(|| read::missing(format!("{at}.name")))?,
+        arguments: arguments.ok_or_else(|| read::missing(format!("{at}.arguments")))?,
     };
     // A turn is what a model said and called before it was answered; here its items stand apart.
     match turns.last_mut() {
@@ -214,27 +214,27 @@ fn call(at: &str, entries: Entries<'_>, turns: &mut Vec<Turn>) -> Result<(), Inv
 fn output(
     body: &Bytes,
     at: &str,
-    entries: Entries<'_>,
+    entries: read::Entries<'_>,
     turns: &mut Vec<Turn>,
 ) -> Result<(), InvalidRequest> {
     let (mut id, mut output) = (None, None);
     let id_at = format!("{at}.call_id");
     for (key, value) in entries {
         match key.as_ref() {
-            "call_id" => id = Some(string(&id_at, value)?.into_owned()),
+            "call_id" => id = Some(read::text(&id_at, value)?.into_owned()),
             "output" => output = Some(value),
             key if value.is_null() || is_bookkeeping(key) => {}
-            _ => return Err(unknown(Some(at), &key)),
+            _ => return Err(read::unknown(at, &key)),
         }
     }
-    let id = id.ok_or_else(|| missing(&id_at))?;
+    let id = id.ok_or_else(|| read::missing(&id_at))?;
     let mut calls = turns.iter().flat_map(|turn| &turn.calls);
     if !calls.any(|call| call.id == id) {
         let rule = "there is no function call with this id before it";
         return Err(InvalidRequest::wrong_value(&id_at, rule));
     }
     let param = format!("{at}.output");
-    let output = output.ok_or_else(|| missing(&param))?;
+    let output = output.ok_or_else(|| read::missing(&param))?;
     turns.push(Turn {
         call_id: Some(id),
         ..Turn::of(Role::Tool, parts(body, &param, output, Role::Tool)?)
@@ -246,7 +246,9 @@ fn parts(body: &Bytes, at: &str, value: Json<'_>, role: Role) -> Result<Vec<Part
     match value {
         Json::String(text) => Ok(vec![Part::Text(text.into_owned())]),
         Json::Array(_) => {
-            let items = some(at, value, MAX_ITEMS)?.into_iter().enumerate();
+            let items = read::array(at, value, "items", 1..=MAX_ITEMS)?
+                .into_iter()
+                .enumerate();
             let parts = items.map(|(i, item)| part(body, &format!("{at}[{i}]"), item, role));
             parts.collect()
         }
@@ -258,11 +260,11 @@ fn parts(body: &Bytes, at: &str, value: Json<'_>, role: Role) -> Result<Vec<Part
 }
 
 fn part(body: &Bytes, at: &str, value: Json<'_>, role: Role) -> Result<Part, InvalidRequest> {
-    let mut entries = object(at, value)?;
+    let mut entries = read::object(at, value)?;
     let param = format!("{at}.type");
     let place = entries.iter().position(|(key, _)| key == "type");
-    let place = place.ok_or_else(|| missing(&param))?;
-    let kind = string(&param, entries.remove(place).1)?;
+    let place = place.ok_or_else(|| read::missing(&param))?;
+    let kind = read::text(&param, entries.remove(place).1)?;
     // A hint for a prompt cache; it cannot change the answer.
     entries.retain(|(key, _)| key != "prompt_cache_breakpoint");
     match kind.as_ref() {
@@ -284,32 +286,32 @@ fn part(body: &Bytes, at: &str, value: Json<'_>, role: Role) -> Result<Part, Inv
     }
 }
 
-fn text(at: &str, entries: Entries<'_>) -> Result<Part, InvalidRequest> {
+fn text(at: &str, entries: read::Entries<'_>) -> Result<Part, InvalidRequest> {
     let mut text = None;
     for (key, value) in entries {
         match key.as_ref() {
-            "text" => text = Some(string(&format!("{at}.text"), value)?.into_owned()),
+            "text" => text = Some(read::text(&format!("{at}.text"), value)?.into_owned()),
             // What parts of answers carry, sent back as it came.
             "annotations" | "logprobs" => {}
             _ if value.is_null() => {}
-            _ => return Err(unknown(Some(at), &key)),
+            _ => return Err(read::unknown(at, &key)),
         }
     }
     text.map(Part::Text)
-        .ok_or_else(|| missing(format!("{at}.text")))
+        .ok_or_else(|| read::missing(format!("{at}.text")))
 }
 
-fn image(body: &Bytes, at: &str, entries: Entries<'_>) -> Result<Part, InvalidRequest> {
+fn image(body: &Bytes, at: &str, entries: read::Entries<'_>) -> Result<Part, InvalidRequest> {
     let param = format!("{at}.image_url");
     let mut url = None;
     let mut detail = Detail::Auto;
     for (key, value) in entries {
         match key.as_ref() {
             _ if value.is_null() => {}
-            "image_url" => url = Some(string(&param, value)?),
+            "image_url" => url = Some(read::text(&param, value)?),
             "detail" => {
                 const DETAILS: &[&str] = &["auto", "low", "high", "original"];
-                detail = match word(&format!("{at}.detail"), value, DETAILS)? {
+                detail = match read::one_of(&format!("{at}.detail"), &value, DETAILS)? {
                     "low" => Detail::Low,
                     "auto" => Detail::Auto,
                     // `original` asks for no shrinking; the largest budget is the most there is.
@@ -321,10 +323,10 @@ fn image(body: &Bytes, at: &str, entries: Entries<'_>) -> Result<Part, InvalidRe
                 let param = format!("{at}.file_id");
                 return Err(InvalidRequest::new("unsupported_parameter", param, message));
             }
-            _ => return Err(unknown(Some(at), &key)),
+            _ => return Err(read::unknown(at, &key)),
         }
     }
-    let url = match url.ok_or_else(|| missing(&param))? {
+    let url = match url.ok_or_else(|| read::missing(&param))? {
         Cow::Borrowed(text) => body.slice_ref(text.as_bytes()),
         Cow::Owned(text) => Bytes::from(text),
     };

@@ -14,10 +14,9 @@ use crate::openai::{
     fields::Rule,
     json::Json,
     message::{Part, Role},
-    request::ServiceTier,
-    values::{
-        boolean, field, integer, missing, number, object, root, string, tier, unknown, unsupported,
-    },
+    read,
+    request::{ServiceTier, parse_tier},
+    schema::Definitions,
 };
 
 /// Most alternatives to a token.
@@ -93,6 +92,7 @@ struct Draft {
     service_tier: ServiceTier,
     labels: Labels,
     ignored: Vec<&'static str>,
+    definitions: Definitions,
 }
 
 impl ResponsesRequest {
@@ -102,15 +102,15 @@ impl ResponsesRequest {
     /// The first fault found, with the field it is in.
     pub fn parse(body: &Bytes) -> Result<Self, InvalidRequest> {
         let mut draft = Draft::default();
-        for (key, value) in root(body)? {
+        for (key, value) in read::root(body)? {
             let known = FIELDS.iter().find(|(name, _)| *name == key);
             match known {
                 _ if value.is_null() && key != "model" && key != "input" => {}
                 Some((name, _)) if asks_for_nothing(name, &value) => {}
                 Some((_, Rule::Honoured)) => draft.set(body, &key, value)?,
                 Some((name, Rule::Accepted)) => draft.accept(name, value)?,
-                Some((name, Rule::Refused)) => return Err(unsupported(*name)),
-                None => return Err(unknown(None, &key)),
+                Some((name, Rule::Refused)) => return Err(read::unsupported(*name)),
+                None => return Err(read::unknown("", &key)),
             }
         }
         draft.finish()
@@ -120,28 +120,28 @@ impl ResponsesRequest {
 impl Draft {
     fn set(&mut self, body: &Bytes, key: &str, value: Json<'_>) -> Result<(), InvalidRequest> {
         match key {
-            "model" => self.model = Some(string(key, value)?.into_owned()),
+            "model" => self.model = Some(read::text(key, value)?.into_owned()),
             "input" => self.input = Some(input::parse(body, value, &mut self.ignored)?),
-            "instructions" => self.instructions = Some(string(key, value)?.into_owned()),
+            "instructions" => self.instructions = Some(read::text(key, value)?.into_owned()),
             "max_output_tokens" => {
-                self.max_output_tokens = Some(integer(key, &value, (1, usize::MAX))?);
+                self.max_output_tokens = Some(read::integer(key, &value, 1..=usize::MAX)?);
             }
-            "temperature" => self.temperature = Some(number(key, &value, (0.0, 2.0))?),
-            "top_p" => self.top_p = Some(number(key, &value, (0.0, 1.0))?),
-            "tools" => self.tools = tools::parse(value)?,
+            "temperature" => self.temperature = Some(read::number(key, &value, 0.0..=2.0)?),
+            "top_p" => self.top_p = Some(read::number(key, &value, 0.0..=1.0)?),
+            "tools" => self.tools = tools::parse(value, &mut self.definitions)?,
             "tool_choice" => self.tool_choice = tools::parse_choice(value)?,
-            "parallel_tool_calls" => self.parallel_tool_calls = Some(boolean(key, &value)?),
+            "parallel_tool_calls" => self.parallel_tool_calls = Some(read::boolean(key, &value)?),
             "text" => {
-                self.text = text::parse_text(value)?;
+                self.text = text::parse_text(value, &mut self.definitions)?;
                 self.ignored
                     .extend(self.text.verbosity.map(|_| "text.verbosity"));
             }
             "reasoning" => self.reasoning = text::parse_reasoning(value, &mut self.ignored)?,
             "include" => self.include_logprobs = text::parse_include(value, &mut self.ignored)?,
-            "top_logprobs" => self.top_logprobs = integer(key, &value, (0, MAX_LOGPROBS))?,
-            "stream" => self.stream = boolean(key, &value)?,
+            "top_logprobs" => self.top_logprobs = read::integer(key, &value, 0..=MAX_LOGPROBS)?,
+            "stream" => self.stream = read::boolean(key, &value)?,
             "stream_options" => self.stream_options(value)?,
-            "service_tier" => self.service_tier = tier(value)?,
+            "service_tier" => self.service_tier = parse_tier(key, &value)?,
             "metadata" => self.labels.metadata = text::parse_metadata(value)?,
             _ => {}
         }
@@ -153,26 +153,26 @@ impl Draft {
             "user" => &mut self.labels.user,
             "safety_identifier" => &mut self.labels.safety_identifier,
             "prompt_cache_key" => &mut self.labels.prompt_cache_key,
-            "store" => return boolean(name, &value).map(|_| self.ignored.push(name)),
+            "store" => return read::boolean(name, &value).map(|_| self.ignored.push(name)),
             _ => {
                 self.ignored.push(name);
                 return Ok(());
             }
         };
-        *label = Some(string(name, value)?.into_owned());
+        *label = Some(read::text(name, value)?.into_owned());
         self.ignored.push(name);
         Ok(())
     }
 
     fn stream_options(&mut self, value: Json<'_>) -> Result<(), InvalidRequest> {
-        for (key, value) in object("stream_options", value)? {
+        for (key, value) in read::object("stream_options", value)? {
             match key.as_ref() {
                 _ if value.is_null() => {}
                 "include_obfuscation" => {
-                    boolean(&field(Some("stream_options"), &key), &value)?;
+                    read::boolean(&read::field("stream_options", &key), &value)?;
                     self.ignored.push("stream_options.include_obfuscation");
                 }
-                _ => return Err(unknown(Some("stream_options"), &key)),
+                _ => return Err(read::unknown("stream_options", &key)),
             }
         }
         self.has_stream_options = true;
@@ -180,8 +180,8 @@ impl Draft {
     }
 
     fn finish(self) -> Result<ResponsesRequest, InvalidRequest> {
-        let model = self.model.ok_or_else(|| missing("model"))?;
-        let input = self.input.ok_or_else(|| missing("input"))?;
+        let model = self.model.ok_or_else(|| read::missing("model"))?;
+        let input = self.input.ok_or_else(|| read::missing("input"))?;
         if self.has_stream_options && !self.stream {
             let rule = "it is only allowed when 'stream' is true";
             return Err(InvalidRequest::wrong_value("stream_options", rule));

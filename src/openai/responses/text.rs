@@ -2,14 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::openai::{
-    InvalidRequest,
-    json::Json,
-    values::{array, boolean, field, missing, object, owned, string, unknown, unsupported, word},
-};
+use crate::openai::{InvalidRequest, json::Json, read, request::EFFORTS, schema::Definitions};
 
-/// Longest name of a schema.
-pub const MAX_SCHEMA_NAME: usize = 64;
 /// Most entries of `metadata`.
 pub const MAX_METADATA: usize = 16;
 /// Longest key of `metadata`, in characters.
@@ -17,8 +11,6 @@ pub const MAX_METADATA_KEY: usize = 64;
 /// Longest value in `metadata`, in characters.
 pub const MAX_METADATA_VALUE: usize = 512;
 
-/// How much to think, in OpenAI's words.
-pub const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", "max"];
 /// How long to say it, in OpenAI's words.
 pub const VERBOSITIES: &[&str] = &["low", "medium", "high"];
 /// What `include` may list; all but [`LOGPROBS`] is never there.
@@ -96,48 +88,53 @@ pub struct ReasoningConfig {
     pub summary: Option<&'static str>,
 }
 
-pub(super) fn parse_text(value: Json<'_>) -> Result<TextConfig, InvalidRequest> {
+pub(super) fn parse_text(
+    value: Json<'_>,
+    definitions: &mut Definitions,
+) -> Result<TextConfig, InvalidRequest> {
     let mut config = TextConfig::default();
-    for (key, value) in object("text", value)? {
+    for (key, value) in read::object("text", value)? {
         match key.as_ref() {
             _ if value.is_null() => {}
-            "format" => config.format = format(value)?,
-            "verbosity" => config.verbosity = Some(word("text.verbosity", value, VERBOSITIES)?),
-            _ => return Err(unknown(Some("text"), &key)),
+            "format" => config.format = format(value, definitions)?,
+            "verbosity" => {
+                config.verbosity = Some(read::one_of("text.verbosity", &value, VERBOSITIES)?)
+            }
+            _ => return Err(read::unknown("text", &key)),
         }
     }
     Ok(config)
 }
 
-fn format(value: Json<'_>) -> Result<TextFormat, InvalidRequest> {
+fn format(value: Json<'_>, definitions: &mut Definitions) -> Result<TextFormat, InvalidRequest> {
     const AT: &str = "text.format";
     let mut kind = None;
     let (mut name, mut description) = (None, None);
     let (mut schema, mut strict) = (None, None);
-    for (key, value) in object(AT, value)? {
-        let param = field(Some(AT), &key);
+    for (key, value) in read::object(AT, value)? {
+        let param = read::field(AT, &key);
         match key.as_ref() {
             "type" => {
-                kind = Some(word(
+                kind = Some(read::one_of(
                     &param,
-                    value,
+                    &value,
                     &["text", "json_object", "json_schema"],
                 )?)
             }
             _ if value.is_null() => {}
-            "name" => name = Some(schema_name(&param, value)?),
-            "description" => description = Some(string(&param, value)?.into_owned()),
-            "schema" => schema = Some(owned(Json::Object(object(&param, value)?))),
-            "strict" => strict = Some(boolean(&param, &value)?),
-            _ => return Err(unknown(Some(AT), &key)),
+            "name" => name = Some(read::name(&param, value)?),
+            "description" => description = Some(read::text(&param, value)?.into_owned()),
+            "schema" => schema = Some(definitions.schema(&param, value)?),
+            "strict" => strict = Some(read::boolean(&param, &value)?),
+            _ => return Err(read::unknown(AT, &key)),
         }
     }
-    let kind = kind.ok_or_else(|| missing("text.format.type"))?;
+    let kind = kind.ok_or_else(|| read::missing("text.format.type"))?;
     if kind == "json_schema" {
         return Ok(TextFormat::JsonSchema {
-            name: name.ok_or_else(|| missing("text.format.name"))?,
+            name: name.ok_or_else(|| read::missing("text.format.name"))?,
             description,
-            schema: schema.ok_or_else(|| missing("text.format.schema"))?,
+            schema: schema.ok_or_else(|| read::missing("text.format.schema"))?,
             strict: strict.unwrap_or(false),
         });
     }
@@ -148,23 +145,13 @@ fn format(value: Json<'_>) -> Result<TextFormat, InvalidRequest> {
         ("strict", strict.is_some()),
     ];
     if let Some((key, _)) = given.iter().find(|(_, given)| *given) {
-        return Err(unknown(Some(AT), key));
+        return Err(read::unknown(AT, key));
     }
     Ok(if kind == "json_object" {
         TextFormat::JsonObject
     } else {
         TextFormat::Text
     })
-}
-
-fn schema_name(at: &str, value: Json<'_>) -> Result<String, InvalidRequest> {
-    let name = string(at, value)?;
-    let is_sane = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if (1..=MAX_SCHEMA_NAME).contains(&name.len()) && name.bytes().all(is_sane) {
-        return Ok(name.into_owned());
-    }
-    let rule = format!("expected 1 to {MAX_SCHEMA_NAME} letters, digits, '_' and '-'");
-    Err(InvalidRequest::wrong_value(at, &rule))
 }
 
 /// How to think, and what of it was accepted without effect.
@@ -174,23 +161,23 @@ pub(super) fn parse_reasoning(
 ) -> Result<ReasoningConfig, InvalidRequest> {
     const SUMMARIES: &[&str] = &["auto", "concise", "detailed"];
     let mut config = ReasoningConfig::default();
-    for (key, value) in object("reasoning", value)? {
-        let param = field(Some("reasoning"), &key);
+    for (key, value) in read::object("reasoning", value)? {
+        let param = read::field("reasoning", &key);
         match key.as_ref() {
             _ if value.is_null() => {}
-            "effort" => config.effort = Some(word(&param, value, EFFORTS)?),
+            "effort" => config.effort = Some(read::one_of(&param, &value, EFFORTS)?),
             "summary" | "generate_summary" => {
-                config.summary = Some(word(&param, value, SUMMARIES)?);
+                config.summary = Some(read::one_of(&param, &value, SUMMARIES)?);
                 ignored.push("reasoning.summary");
             }
             // Thoughts of earlier turns are never shown to the model.
             "context" => {
-                word(&param, value, &["auto", "current_turn", "all_turns"])?;
+                read::one_of(&param, &value, &["auto", "current_turn", "all_turns"])?;
                 ignored.push("reasoning.context");
             }
             "mode" if value == Json::String("standard".into()) => {}
-            "mode" => return Err(unsupported(param)),
-            _ => return Err(unknown(Some("reasoning"), &key)),
+            "mode" => return Err(read::unsupported(param)),
+            _ => return Err(read::unknown("reasoning", &key)),
         }
     }
     Ok(config)
@@ -202,8 +189,11 @@ pub(super) fn parse_include(
     ignored: &mut Vec<&'static str>,
 ) -> Result<bool, InvalidRequest> {
     let mut logprobs = false;
-    for (i, item) in array("include", value)?.into_iter().enumerate() {
-        if word(&format!("include[{i}]"), item, INCLUDABLE)? == LOGPROBS {
+    for (i, item) in read::array("include", value, "items", 0..=usize::MAX)?
+        .into_iter()
+        .enumerate()
+    {
+        if read::one_of(&format!("include[{i}]"), &item, INCLUDABLE)? == LOGPROBS {
             logprobs = true;
         } else if !ignored.contains(&"include") {
             ignored.push("include");
@@ -213,14 +203,14 @@ pub(super) fn parse_include(
 }
 
 pub(super) fn parse_metadata(value: Json<'_>) -> Result<Map<String, Value>, InvalidRequest> {
-    let entries = object("metadata", value)?;
+    let entries = read::object("metadata", value)?;
     if entries.len() > MAX_METADATA {
         let rule = format!("expected at most {MAX_METADATA} entries");
         return Err(InvalidRequest::wrong_value("metadata", &rule));
     }
     let entries = entries.into_iter().map(|(key, value)| {
-        let param = field(Some("metadata"), &key);
-        let value = string(&param, value)?;
+        let param = read::field("metadata", &key);
+        let value = read::text(&param, value)?;
         if key.chars().count() > MAX_METADATA_KEY || value.chars().count() > MAX_METADATA_VALUE {
             let rule = format!(
                 "expected keys of at most {MAX_METADATA_KEY} and values of at most {MAX_METADATA_VALUE} characters"

@@ -2,18 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::openai::{
-    InvalidRequest,
-    json::Json,
-    values::{
-        self, array, boolean, missing, object, owned, some, string, unknown, unsupported, word,
-    },
-};
+use crate::openai::{InvalidRequest, json::Json, read, schema::Definitions};
 
 /// Most tools in one request.
 pub const MAX_TOOLS: usize = 128;
-/// Longest name of a tool.
-pub const MAX_NAME: usize = 64;
 
 /// Tools that run at OpenAI, or have no JSON arguments.
 const FOREIGN: &[&str] = &[
@@ -37,7 +29,7 @@ const FOREIGN: &[&str] = &[
 /// A function.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FunctionTool {
-    /// 1 to [`MAX_NAME`] letters, digits, `_` and `-`.
+    /// 1 to 64 letters, digits, `_` and `-`.
     pub name: String,
     /// What it does.
     pub description: Option<String>,
@@ -134,16 +126,15 @@ impl Choice {
     }
 }
 
-pub(super) fn parse(value: Json<'_>) -> Result<Vec<FunctionTool>, InvalidRequest> {
-    let items = array("tools", value)?;
-    if items.len() > MAX_TOOLS {
-        let rule = format!("expected at most {MAX_TOOLS} tools");
-        return Err(InvalidRequest::wrong_value("tools", &rule));
-    }
+pub(super) fn parse(
+    value: Json<'_>,
+    definitions: &mut Definitions,
+) -> Result<Vec<FunctionTool>, InvalidRequest> {
+    let items = read::array("tools", value, "tools", 0..=MAX_TOOLS)?;
     let mut tools: Vec<FunctionTool> = Vec::with_capacity(items.len());
     for (i, item) in items.into_iter().enumerate() {
         let at = format!("tools[{i}]");
-        let tool = tool(&at, item)?;
+        let tool = tool(&at, item, definitions)?;
         if tools.iter().any(|known| known.name == tool.name) {
             let rule = "there is another tool with this name";
             return Err(InvalidRequest::wrong_value(&format!("{at}.name"), rule));
@@ -153,30 +144,32 @@ pub(super) fn parse(value: Json<'_>) -> Result<Vec<FunctionTool>, InvalidRequest
     Ok(tools)
 }
 
-fn tool(at: &str, value: Json<'_>) -> Result<FunctionTool, InvalidRequest> {
-    let mut entries = object(at, value)?;
+fn tool(
+    at: &str,
+    value: Json<'_>,
+    definitions: &mut Definitions,
+) -> Result<FunctionTool, InvalidRequest> {
+    let mut entries = read::object(at, value)?;
     is_function(at, &mut entries)?;
     let (mut name, mut description) = (None, None);
     let (mut parameters, mut strict) = (None, false);
     for (key, value) in entries {
-        let param = values::field(Some(at), &key);
+        let param = read::field(at, &key);
         match key.as_ref() {
             _ if value.is_null() => {}
-            "name" => name = Some(self::name(&param, value)?),
-            "description" => description = Some(string(&param, value)?.into_owned()),
-            "parameters" => {
-                parameters = Some(owned(Json::Object(object(&param, value)?)));
-            }
-            "strict" => strict = boolean(&param, &value)?,
+            "name" => name = Some(read::name(&param, value)?),
+            "description" => description = Some(read::text(&param, value)?.into_owned()),
+            "parameters" => parameters = Some(definitions.schema(&param, value)?),
+            "strict" => strict = read::boolean(&param, &value)?,
             "defer_loading" | "async" if value == Json::Bool(false) => {}
             "defer_loading" | "async" | "allowed_callers" | "output_schema" => {
-                return Err(unsupported(param));
+                return Err(read::unsupported(param));
             }
-            _ => return Err(unknown(Some(at), &key)),
+            _ => return Err(read::unknown(at, &key)),
         }
     }
     Ok(FunctionTool {
-        name: name.ok_or_else(|| missing(format!("{at}.name")))?,
+        name: name.ok_or_else(|| read::missing(format!("{at}.name")))?,
         description,
         parameters: parameters.unwrap_or_else(|| json!({ "type": "object", "properties": {} })),
         strict,
@@ -184,11 +177,11 @@ fn tool(at: &str, value: Json<'_>) -> Result<FunctionTool, InvalidRequest> {
 }
 
 /// Takes the type out of `entries`; it must be `function`.
-fn is_function(at: &str, entries: &mut values::Entries<'_>) -> Result<(), InvalidRequest> {
+fn is_function(at: &str, entries: &mut read::Entries<'_>) -> Result<(), InvalidRequest> {
     let param = format!("{at}.type");
     let place = entries.iter().position(|(key, _)| key == "type");
-    let place = place.ok_or_else(|| missing(&param))?;
-    let kind = string(&param, entries.remove(place).1)?;
+    let place = place.ok_or_else(|| read::missing(&param))?;
+    let kind = read::text(&param, entries.remove(place).1)?;
     match kind.as_ref() {
         "function" => Ok(()),
         kind if FOREIGN.contains(&kind) => {
@@ -204,24 +197,16 @@ fn is_function(at: &str, entries: &mut values::Entries<'_>) -> Result<(), Invali
     }
 }
 
-fn name(at: &str, value: Json<'_>) -> Result<String, InvalidRequest> {
-    let name = string(at, value)?;
-    let is_sane = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(is_sane) {
-        return Ok(name.into_owned());
-    }
-    let rule = format!("expected 1 to {MAX_NAME} letters, digits, '_' and '-'");
-    Err(InvalidRequest::wrong_value(at, &rule))
-}
-
 pub(super) fn parse_choice(value: Json<'_>) -> Result<Choice, InvalidRequest> {
     const AT: &str = "tool_choice";
     if let Json::String(_) = value {
-        return Ok(match word(AT, value, &["none", "auto", "required"])? {
-            "none" => Choice::None,
-            "required" => Choice::Required,
-            _ => Choice::Auto,
-        });
+        return Ok(
+            match read::one_of(AT, &value, &["none", "auto", "required"])? {
+                "none" => Choice::None,
+                "required" => Choice::Required,
+                _ => Choice::Auto,
+            },
+        );
     }
     let Json::Object(mut entries) = value else {
         return Err(InvalidRequest::wrong_type(
@@ -241,34 +226,34 @@ pub(super) fn parse_choice(value: Json<'_>) -> Result<Choice, InvalidRequest> {
     for (key, value) in entries {
         match key.as_ref() {
             "mode" => {
-                let mode = word("tool_choice.mode", value, &["auto", "required"])?;
+                let mode = read::one_of("tool_choice.mode", &value, &["auto", "required"])?;
                 required = Some(mode == "required");
             }
             "tools" => {
-                let tools = some("tool_choice.tools", value, MAX_TOOLS)?;
+                let tools = read::array("tool_choice.tools", value, "items", 1..=MAX_TOOLS)?;
                 let tools = tools.into_iter().enumerate();
                 let named = tools.map(|(i, tool)| named(&format!("tool_choice.tools[{i}]"), tool));
                 names = Some(named.collect::<Result<_, _>>()?);
             }
-            _ => return Err(unknown(Some(AT), &key)),
+            _ => return Err(read::unknown(AT, &key)),
         }
     }
     Ok(Choice::Allowed {
-        required: required.ok_or_else(|| missing("tool_choice.mode"))?,
-        names: names.ok_or_else(|| missing("tool_choice.tools"))?,
+        required: required.ok_or_else(|| read::missing("tool_choice.mode"))?,
+        names: names.ok_or_else(|| read::missing("tool_choice.tools"))?,
     })
 }
 
 /// The name in `{"type": "function", "name": ...}`.
 fn named(at: &str, value: Json<'_>) -> Result<String, InvalidRequest> {
-    let mut entries = object(at, value)?;
+    let mut entries = read::object(at, value)?;
     is_function(at, &mut entries)?;
     let mut name = None;
     for (key, value) in entries {
         match key.as_ref() {
-            "name" => name = Some(self::name(&format!("{at}.name"), value)?),
-            _ => return Err(unknown(Some(at), &key)),
+            "name" => name = Some(read::name(&format!("{at}.name"), value)?),
+            _ => return Err(read::unknown(at, &key)),
         }
     }
-    name.ok_or_else(|| missing(format!("{at}.name")))
+    name.ok_or_else(|| read::missing(format!("{at}.name")))
 }

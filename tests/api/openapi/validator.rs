@@ -62,6 +62,7 @@ impl Document {
                 Err(faults.join("; "))
             }
             ("minimum", Value::Number(n)) => require(n.as_f64().unwrap() >= number(says)),
+            ("exclusiveMinimum", Value::Number(n)) => require(n.as_f64().unwrap() > number(says)),
             ("maximum", Value::Number(n)) => require(n.as_f64().unwrap() <= number(says)),
             ("minLength", Value::String(text)) => require(length(text) >= number(says)),
             ("maxLength", Value::String(text)) => require(length(text) <= number(says)),
@@ -108,6 +109,7 @@ impl Document {
             }
             (
                 "minimum"
+                | "exclusiveMinimum"
                 | "maximum"
                 | "minLength"
                 | "maxLength"

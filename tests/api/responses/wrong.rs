@@ -33,6 +33,26 @@ pub fn bodies() -> Vec<(Fault, Value)> {
     wrong
 }
 
+/// Schemas that are too deep or too large to be compiled, which no schema can say.
+pub fn bombs() -> Vec<(Fault, Value)> {
+    let mut deep = json!({});
+    for _ in 0..70 {
+        deep = json!({ "items": deep });
+    }
+    let large = json!({"enum": ["x".repeat(300 << 10)]});
+    let tool = |schema: &Value| json!([{"type": "function", "name": "f", "parameters": schema}]);
+    let format =
+        |schema: &Value| json!({"format": {"type": "json_schema", "name": "s", "schema": schema}});
+    let mut wrong = Vec::new();
+    for schema in [deep, large] {
+        let of_tool = (400, VALUE, Some("tools[0].parameters"));
+        wrong.push((of_tool, with("tools", tool(&schema))));
+        let of_format = (400, VALUE, Some("text.format.schema"));
+        wrong.push((of_format, with("text", format(&schema))));
+    }
+    wrong
+}
+
 fn wrong_fields() -> Vec<(Fault, Value)> {
     let at = |code, param, field, value| ((400, code, Some(param)), with(field, value));
     let entries: serde_json::Map<_, _> = (0..17).map(|i| (i.to_string(), json!("v"))).collect();

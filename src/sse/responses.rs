@@ -10,7 +10,7 @@ use crate::{
     openai::responses::answer::{
         Content, Failure, Head, Incomplete, Item, Logprob, Response, Status, TopLogprob, Usage,
     },
-    sse_body::{EventWriter, data},
+    sse::{EventWriter, data},
     state,
 };
 

@@ -3,7 +3,7 @@
 use crate::{
     engine::{LikelyToken, TokenLogprob},
     openai::completions::Logprobs,
-    sse_responses::finite,
+    sse::responses::finite,
 };
 
 /// Where the next token of an answer begins.

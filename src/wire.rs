@@ -1,5 +1,7 @@
 //! From the wire's vocabulary to the engine's, and back.
 
+pub mod legacy_logprobs;
+
 use crate::{
     engine::{
         Effort, Format, LikelyToken, SamplingParams, TokenLogprob, TokenUsage, Tool, ToolChoice,

@@ -9,8 +9,8 @@ use crate::{
         completions::{Choice, Completion},
         response::Usage,
     },
-    routes::legacy_logprobs::TokenOffsets,
-    sse_body::{EventWriter, data},
+    sse::{EventWriter, data},
+    wire::legacy_logprobs::TokenOffsets,
 };
 
 /// Turns the events of all answers to a request into chunks.
