@@ -9,6 +9,7 @@ use std::{
     io::Write,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
     time::{Duration, Instant},
@@ -26,6 +27,8 @@ const BACKLOG: usize = 16_384;
 #[derive(Debug, Clone)]
 pub struct AuditLog {
     lines: Option<SyncSender<String>>,
+    /// Lines that are not written yet.
+    unwritten: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
 
@@ -33,8 +36,11 @@ impl AuditLog {
     /// Writes to `out`, from a thread of its own.
     pub fn to(mut out: impl Write + Send + 'static, metrics: Arc<Metrics>) -> Self {
         let (sender, lines) = sync_channel::<String>(BACKLOG);
+        let unwritten = Arc::new(AtomicUsize::new(0));
+        let left = unwritten.clone();
         std::thread::spawn(move || {
             while let Ok(mut line) = lines.recv() {
+                let mut count = 1;
                 line.push('\n');
                 // What has piled up goes out in one write.
                 while line.len() < 1 << 16
@@ -42,8 +48,10 @@ impl AuditLog {
                 {
                     line.push_str(&next);
                     line.push('\n');
+                    count += 1;
                 }
                 let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+                left.fetch_sub(count, Ordering::SeqCst);
                 if written.is_err() {
                     return;
                 }
@@ -51,6 +59,7 @@ impl AuditLog {
         });
         Self {
             lines: Some(sender),
+            unwritten,
             metrics,
         }
     }
@@ -59,7 +68,16 @@ impl AuditLog {
     pub fn off(metrics: Arc<Metrics>) -> Self {
         Self {
             lines: None,
+            unwritten: Arc::default(),
             metrics,
+        }
+    }
+
+    /// Waits until all lines are written, or `patience` is over: their reader may be slow.
+    pub async fn flush(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        while self.unwritten.load(Ordering::SeqCst) > 0 && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -128,7 +146,9 @@ impl Drop for Record {
         let Ok(line) = serde_json::to_string(fields) else {
             return;
         };
+        self.log.unwritten.fetch_add(1, Ordering::SeqCst);
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = lines.try_send(line) {
+            self.log.unwritten.fetch_sub(1, Ordering::SeqCst);
             self.log.metrics.audit_lines_lost.inc();
         }
     }

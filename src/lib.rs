@@ -4,9 +4,10 @@
 //!
 //! Dependencies point one way, from the top of this list to its bottom:
 //!
-//! - [`startup`] builds the application and holds every URL on one screen;
+//! - [`serve`] is what the binary does with [`startup`], which builds the application and holds every URL on
+//!   one screen;
 //! - [`routes`] and [`middleware`] speak HTTP, with [`sse`], [`state`] and [`error`] below them;
-//! - [`engine`], [`media`], [`admission`], [`limits`] and [`metrics`] do the work and know nothing of HTTP;
+//! - [`engine`], [`media`], [`admission`], [`lifecycle`], [`limits`] and [`metrics`] do the work and know nothing of HTTP;
 //! - [`openai`] (the wire vocabulary), [`caller`] and [`config`] are leaves.
 //!
 //! # Invariants
@@ -28,6 +29,7 @@
 
 pub mod check;
 pub mod cli;
+pub mod serve;
 pub mod startup;
 
 pub mod middleware;
@@ -43,6 +45,7 @@ pub mod auth;
 pub mod client_address;
 pub mod connections;
 pub mod engine;
+pub mod lifecycle;
 pub mod limits;
 pub mod media;
 pub mod metrics;

@@ -117,6 +117,10 @@ pub struct Metrics {
     pub engine_lane_width: Gauge,
     /// 1 while chat requests are answered.
     pub ready: Gauge,
+    /// 1 while the server is ending.
+    pub draining: Gauge,
+    /// Times the configuration was read anew, by whether it could be used.
+    pub config_reloads: Family<OutcomeLabels, Counter>,
     /// 1 while the keys file is as good as the keys in use.
     pub keys_file_valid: Gauge,
     /// Times the keys file was read anew, by outcome.
@@ -205,6 +209,12 @@ impl Default for Metrics {
                 "Sequences that the check at load allows at once",
             ),
             ready: registered(r, "ready", "1 while chat requests are answered"),
+            draining: registered(r, "draining", "1 while the server is ending"),
+            config_reloads: registered(
+                r,
+                "config_reloads",
+                "Times the configuration was read anew, by whether it could be used",
+            ),
             keys_file_valid: registered(
                 r,
                 "keys_file_valid",
@@ -258,6 +268,12 @@ impl Metrics {
         self.auth_refusals
             .get_or_create(&ReasonLabels { reason })
             .inc();
+    }
+
+    /// Attempts with this outcome to take on a changed configuration.
+    pub fn config_reloads_of(&self, outcome: &'static str) -> Counter {
+        let labels = OutcomeLabels { outcome };
+        self.config_reloads.get_or_create_owned(&labels)
     }
 
     /// Counts an attempt to fetch an issuer's keys.

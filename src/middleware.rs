@@ -13,7 +13,10 @@ use actix_web::{
     Error, HttpMessage, ResponseError,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, ORIGIN},
+    http::{
+        ConnectionType,
+        header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, ORIGIN},
+    },
     middleware::Next,
     web::Data,
 };
@@ -23,6 +26,7 @@ use crate::{
     auth::{AuthError, Session, Source},
     client_address::client_address,
     error::{ApiError, ErrorCode},
+    lifecycle::Phase,
     limits::{Snapshot, Window},
     metrics::RequestLabels,
     sse::Audited,
@@ -68,6 +72,14 @@ pub async fn record(
         state.metrics.http_requests.get_or_create(&labels).inc();
         let seconds = elapsed.as_secs_f64();
         state.metrics.http_request_seconds.observe(seconds);
+    }
+    if state
+        .as_ref()
+        .is_some_and(|state| state.lifecycle.phase() > Phase::Serving)
+    {
+        // The next request on this connection would meet a server that has gone.
+        let head = response.response_mut().head_mut();
+        head.set_connection_type(ConnectionType::Close);
     }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);

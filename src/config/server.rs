@@ -43,6 +43,12 @@ pub struct ServerConfig {
     pub max_concurrent_requests: usize,
     /// Seconds between keep-alive comments on a silent stream.
     pub keep_alive_interval: u64,
+    /// Seconds, from SIGTERM on, in which new connections are still served while `/ready` is 503
+    /// already: as long as load balancers take to notice.
+    pub drain_delay: u64,
+    /// Seconds that running generations get after that to come to their end; then they are ended
+    /// with an error that tells clients to try again.
+    pub drain_timeout: u64,
 }
 
 impl Default for ServerConfig {
@@ -64,6 +70,8 @@ impl Default for ServerConfig {
             body_timeout: 60,
             max_concurrent_requests: 2048,
             keep_alive_interval: 10,
+            drain_delay: 5,
+            drain_timeout: 120,
         }
     }
 }

@@ -98,6 +98,8 @@ pub enum Health {
     Up,
     /// Not now, for this reason; it is being brought back.
     Recovering(String),
+    /// Never again in this process, for this reason.
+    Lost(String),
 }
 
 /// The events of one generation. After an error or `Finished` it ends.

@@ -16,7 +16,7 @@ use image::RgbImage;
 
 pub use self::collected::{Collected, collect, first_event};
 pub use self::images::{parts, turns};
-use self::running::{Work, noted, until_revoked};
+use self::running::{Work, early_end, noted, until};
 use crate::{
     admission::{Permit, Queue, Ticket},
     audit::{Record, millis},
@@ -230,8 +230,9 @@ struct Waiting {
 
 impl Waiting {
     async fn start(self, state: Data<AppState>) -> Result<Answers, ApiError> {
-        let mut session = self.session;
-        let caller = session.caller.clone();
+        let caller = self.session.caller.clone();
+        let end = early_end(self.session, state.lifecycle.clone());
+        let mut end = Box::pin(end);
         let ready = self.ready;
         let ticket = Ticket {
             caller: caller.root(),
@@ -245,7 +246,7 @@ impl Waiting {
             slot = self.queue.enter(ticket) => {
                 slot.inspect_err(|_| state.metrics.refused_for_overload("queue"))?
             }
-            () = session.revoked() => return Err(AuthError::Invalid("revoked").into()),
+            error = &mut end => return Err(error),
         };
         let record = self.record;
         record.note(|fields| fields.queue_ms = Some(millis(since.elapsed())));
@@ -283,7 +284,7 @@ impl Waiting {
                 .right_stream()
         };
         let events = noted(events, ready.permit, record);
-        Ok(Box::pin(until_revoked(events, session)))
+        Ok(Box::pin(until(end, events)))
     }
 }
 

@@ -11,6 +11,7 @@ mod cli;
 mod completions;
 mod connections;
 mod cors;
+mod drain;
 mod dry_run;
 mod fake_engine;
 mod fields;

@@ -13,6 +13,7 @@ use crate::{
     auth::{AuthError, Session},
     engine::{EngineError, Event, TokenUsage},
     error::ApiError,
+    lifecycle::{Lifecycle, Phase},
     limits::{Entry, Reservation},
     media::DecodedPermit,
 };
@@ -82,13 +83,13 @@ pub(super) fn noted(
     })
 }
 
-/// The events, until the credential is revoked: then an error.
-pub(super) fn until_revoked(
+/// The events, until something ends them early: then what it says.
+pub(super) fn until(
+    end: impl Future<Output = ApiError> + 'static,
     events: impl Stream<Item = Result<(usize, Event), ApiError>> + 'static,
-    mut session: Session,
 ) -> impl Stream<Item = Result<(usize, Event), ApiError>> {
     let mut events = Box::pin(events);
-    let mut revoked = Box::pin(async move { session.revoked().await });
+    let mut end = Box::pin(end);
     let mut over = false;
     stream::poll_fn(move |context| {
         if over {
@@ -98,8 +99,16 @@ pub(super) fn until_revoked(
             return Poll::Ready(event);
         }
         // Only between tokens: a model takes far longer over one than this takes.
-        ready!(revoked.as_mut().poll(context));
+        let error = ready!(end.as_mut().poll(context));
         over = true;
-        Poll::Ready(Some(Err(AuthError::Invalid("revoked").into())))
+        Poll::Ready(Some(Err(error)))
     })
+}
+
+/// What ends answers early: a revoked credential, a server that can wait no longer.
+pub(super) async fn early_end(mut session: Session, lifecycle: Arc<Lifecycle>) -> ApiError {
+    tokio::select! {
+        () = session.revoked() => AuthError::Invalid("revoked").into(),
+        () = lifecycle.reached(Phase::Ending) => ApiError::ShuttingDown,
+    }
 }
