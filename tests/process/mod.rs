@@ -1,6 +1,7 @@
 //! The binary as an operator runs it: a process of its own, with keys made by its own command.
 #![allow(dead_code)] // each test binary uses its part
 
+pub mod nginx;
 pub mod redis_server;
 
 use std::{
