@@ -24,7 +24,6 @@ keep() {
 if [ ! -f redis.conf ]; then
   keep redis.conf <<CONF
 requirepass $(random)
-dir /data
 appendonly yes
 appendfsync everysec
 maxmemory-policy noeviction
