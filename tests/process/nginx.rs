@@ -120,6 +120,8 @@ fn configuration(servers: &[&str], folder: &tempfile::TempDir, port: u16, tls_po
         .map(|base| shipped.replace("porthole:8080", base.trim_start_matches("http://")))
         .collect();
     let replaced = [
+        // First, since the folder is itself below /tmp.
+        (" /tmp/", format!(" {folder}/")),
         (shipped, servers.join("\n        ")),
         ("listen 8080;", format!("listen 127.0.0.1:{port};")),
         (
@@ -128,7 +130,6 @@ fn configuration(servers: &[&str], folder: &tempfile::TempDir, port: u16, tls_po
         ),
         ("/etc/nginx/tls/", format!("{folder}/")),
         ("/dev/stdout", format!("{folder}/access.log")),
-        (" /tmp/", format!(" {folder}/")),
     ];
     let mut text = SHIPPED.to_string();
     for (from, to) in &replaced {
