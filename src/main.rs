@@ -108,6 +108,10 @@ async fn serve(config: Config) -> ExitCode {
     }
     let mut address = config.server.bind;
     address.set_port(application.port());
+    // What stands for all addresses is none to connect to.
+    if address.ip().is_unspecified() {
+        address.set_ip(cli::loopback_of(address.ip()));
+    }
     let tls = !config.server.tls_certificate.as_os_str().is_empty();
     let scheme = if tls { "https" } else { "http" };
     eprintln!(

@@ -98,8 +98,8 @@ parity() {
 # In a shell of its own, since the build's environment is not that of a run.
 tests() (
   eval "$(PORTHOLE_CUDA_STEP=toolkit deploy/cuda/build.sh "$cap")"
-  export LD_LIBRARY_PATH=$libraries CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$HOME/.cache/porthole-cuda-target}
-  cargo test --release --locked --features cuda
+  env "LD_LIBRARY_PATH=$libraries" "CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$HOME/.cache/porthole-cuda-target}" \
+    cargo test --release --locked --features cuda
 )
 
 bench() {
