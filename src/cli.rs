@@ -2,7 +2,10 @@
 
 pub mod key;
 
-use std::path::PathBuf;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -52,6 +55,14 @@ impl Cli {
     }
 }
 
+/// The loopback address of the same family.
+pub fn loopback_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    }
+}
+
 /// Asks the server of this configuration for `/health`.
 ///
 /// # Errors
@@ -59,10 +70,7 @@ impl Cli {
 pub async fn healthcheck(config: &Config) -> Result<(), String> {
     let mut address = config.server.bind;
     if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
+        address.set_ip(loopback_of(address.ip()));
     }
     let tls = !config.server.tls_certificate.as_os_str().is_empty();
     let scheme = if tls { "https" } else { "http" };

@@ -9,7 +9,7 @@ mod server;
 
 use serde::{Deserialize, Serialize};
 
-pub use auth::{AuthConfig, IssuerConfig};
+pub use auth::{AuthConfig, IssuerConfig, StartUpKey};
 pub use limits::{LimitsConfig, ModelLimits, OnRedisError};
 pub use load::{ConfigProblems, Overrides};
 pub use secret::Secret;

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::{
     audit::AuditLog,
+    cli::loopback_of,
     config::{Config, ModelConfig, Overrides},
     metrics::Metrics,
     startup::{Application, Handle},
@@ -127,6 +128,10 @@ impl Greeting {
         }
         let mut address = config.server.bind;
         address.set_port(application.port());
+        // What stands for all addresses is none to connect to.
+        if address.ip().is_unspecified() {
+            address.set_ip(loopback_of(address.ip()));
+        }
         let tls = !config.server.tls_certificate.as_os_str().is_empty();
         let scheme = if tls { "https" } else { "http" };
         let base = format!("{scheme}://{address}");

@@ -56,7 +56,7 @@ pub struct Server {
     pub base: String,
     pub admin: String,
     child: Child,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Server {
@@ -65,13 +65,14 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let (port, admin) = (free_port(), free_port());
         let log = File::create(folder.path().join("log")).unwrap();
+        let audit = File::create(folder.path().join("audit")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_porthole"))
             .env("PORTHOLE__AUTH__KEYS_FILE", keys.file())
             .env("PORTHOLE__LIMITS__STORE", folder.path().join("usage.redb"))
             .env("PORTHOLE__SERVER__BIND", format!("127.0.0.1:{port}"))
             .env("PORTHOLE__SERVER__ADMIN_BIND", format!("127.0.0.1:{admin}"))
             .envs(settings.iter().copied())
-            .stdout(Stdio::null())
+            .stdout(audit)
             .stderr(log)
             .spawn()
             .unwrap();
@@ -79,7 +80,7 @@ impl Server {
             base: format!("http://127.0.0.1:{port}"),
             admin: format!("http://127.0.0.1:{admin}"),
             child,
-            _folder: folder,
+            folder,
         };
         let client = Client::new();
         let started = Instant::now();
@@ -106,6 +107,48 @@ impl Server {
             resident,
             std::fs::read_dir(process.join("fd")).unwrap().count(),
         )
+    }
+
+    /// As `kill -9` does.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// The audit line of the request with this id, if it is written by now.
+    pub fn audit_line(&self, request_id: &str) -> Option<serde_json::Value> {
+        let text = std::fs::read_to_string(self.folder.path().join("audit")).unwrap();
+        text.split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .find(|line| line["request_id"] == request_id)
+    }
+
+    /// The same, once it is written.
+    pub async fn audit(&self, request_id: &str) -> serde_json::Value {
+        let started = Instant::now();
+        loop {
+            if let Some(line) = self.audit_line(request_id) {
+                return line;
+            }
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "no audit line of {request_id}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The sum of a metric over all its labels.
+    pub async fn metrics_named(&self, name: &str) -> f64 {
+        let text = Client::new().get(format!("{}/metrics", self.admin)).send();
+        let text = text.await.unwrap().text().await.unwrap();
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let (_, value) = rest.rsplit_once(' ')?;
+            rest.starts_with([' ', '{']).then_some(value)
+        });
+        values.map(|value| value.parse::<f64>().unwrap()).sum()
     }
 
     pub async fn metric(&self, name: &str) -> f64 {

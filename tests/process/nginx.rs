@@ -77,12 +77,27 @@ impl Nginx {
         self.folder.path().join("tls.crt")
     }
 
-    /// What it wrote of its requests, a JSON object each.
-    pub fn access_log(&self) -> Vec<serde_json::Value> {
-        let text = fs::read_to_string(self.folder.path().join("access.log")).unwrap();
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+    /// What it wrote of the request with this id, once it has.
+    pub async fn logged(&self, request_id: &str) -> serde_json::Value {
+        let started = Instant::now();
+        loop {
+            let text = fs::read_to_string(self.folder.path().join("access.log")).unwrap();
+            let mut lines = text
+                .split_inclusive('\n')
+                .filter(|line| line.ends_with('\n'));
+            let line = lines.find_map(|line| {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                (line["request_id"] == request_id).then_some(line)
+            });
+            if let Some(line) = line {
+                return line;
+            }
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "no log of {request_id}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
@@ -105,6 +120,8 @@ fn configuration(servers: &[&str], folder: &tempfile::TempDir, port: u16, tls_po
         .map(|base| shipped.replace("porthole:8080", base.trim_start_matches("http://")))
         .collect();
     let replaced = [
+        // First, since the folder is itself below /tmp.
+        (" /tmp/", format!(" {folder}/")),
         (shipped, servers.join("\n        ")),
         ("listen 8080;", format!("listen 127.0.0.1:{port};")),
         (
@@ -113,7 +130,6 @@ fn configuration(servers: &[&str], folder: &tempfile::TempDir, port: u16, tls_po
         ),
         ("/etc/nginx/tls/", format!("{folder}/")),
         ("/dev/stdout", format!("{folder}/access.log")),
-        (" /tmp/", format!(" {folder}/")),
     ];
     let mut text = SHIPPED.to_string();
     for (from, to) in &replaced {
