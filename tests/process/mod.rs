@@ -55,6 +55,7 @@ impl Keys {
 pub struct Server {
     pub base: String,
     pub admin: String,
+    command: Command,
     child: Child,
     folder: tempfile::TempDir,
 }
@@ -62,36 +63,90 @@ pub struct Server {
 impl Server {
     /// Starts on the demo model, with settings as environment variables, and waits until it is ready.
     pub async fn start(keys: &Keys, settings: &[(&str, &str)]) -> Self {
+        let server = Self::launch(keys, settings);
+        server.wait_until_ready().await;
+        server
+    }
+
+    /// The same, on a configuration file.
+    pub async fn start_with_file(keys: &Keys, file: &Path) -> Self {
+        let server = Self::launch_command(keys, |command| {
+            command.arg("--config").arg(file);
+        });
+        server.wait_until_ready().await;
+        server
+    }
+
+    /// Starts without waiting.
+    pub fn launch(keys: &Keys, settings: &[(&str, &str)]) -> Self {
+        Self::launch_command(keys, |command| {
+            command.envs(settings.iter().copied());
+        })
+    }
+
+    fn launch_command(keys: &Keys, more: impl FnOnce(&mut Command)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (port, admin) = (free_port(), free_port());
         let log = File::create(folder.path().join("log")).unwrap();
         let audit = File::create(folder.path().join("audit")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_porthole"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_porthole"));
+        command
             .env("PORTHOLE__AUTH__KEYS_FILE", keys.file())
             .env("PORTHOLE__LIMITS__STORE", folder.path().join("usage.redb"))
             .env("PORTHOLE__SERVER__BIND", format!("127.0.0.1:{port}"))
             .env("PORTHOLE__SERVER__ADMIN_BIND", format!("127.0.0.1:{admin}"))
-            .envs(settings.iter().copied())
             .stdout(audit)
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let server = Self {
+            .stderr(log);
+        more(&mut command);
+        let child = command.spawn().unwrap();
+        Self {
             base: format!("http://127.0.0.1:{port}"),
             admin: format!("http://127.0.0.1:{admin}"),
+            command,
             child,
             folder,
-        };
+        }
+    }
+
+    pub async fn wait_until_ready(&self) {
         let client = Client::new();
         let started = Instant::now();
         loop {
-            let ready = client.get(format!("{}/ready", server.base)).send().await;
+            let ready = client.get(format!("{}/ready", self.base)).send().await;
             if ready.is_ok_and(|ready| ready.status() == 200) {
-                return server;
+                return;
             }
-            assert!(started.elapsed() < Duration::from_secs(60), "not ready");
+            if started.elapsed() > Duration::from_secs(60) {
+                let log = std::fs::read_to_string(self.folder.path().join("log"));
+                panic!("not ready: {}", log.unwrap_or_default());
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for its end; its exit code, if it was not killed.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(started.elapsed() < Duration::from_secs(180), "does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Starts it once more, on the same port, after its end.
+    pub async fn start_again(&mut self) {
+        self.child = self.command.spawn().unwrap();
+        self.wait_until_ready().await;
     }
 
     /// Resident kilobytes and open descriptors.
