@@ -12,6 +12,7 @@ use porthole::{
     startup::Application,
     state::{EngineState, Parts},
     telemetry,
+    trace::Traces,
 };
 use tokio::sync::watch;
 
@@ -71,7 +72,11 @@ fn fail(reason: &str) -> ExitCode {
 }
 
 async fn serve(config: Config) -> ExitCode {
-    telemetry::init(&config.log);
+    let _log = telemetry::init(&config.log);
+    let traces = match Traces::start(&config.telemetry) {
+        Ok(traces) => traces,
+        Err(reason) => return fail(&reason),
+    };
     let metrics = Arc::new(Metrics::default());
     let (engines, arriving): (Vec<_>, Vec<_>) = config
         .all_models()
@@ -82,6 +87,7 @@ async fn serve(config: Config) -> ExitCode {
     } else {
         AuditLog::off(metrics.clone())
     };
+    let audit = audit.traced(traces.as_ref().map(Traces::tracer));
     let parts = Parts {
         config: config.clone(),
         engines: arriving,
@@ -136,7 +142,11 @@ async fn serve(config: Config) -> ExitCode {
         // The engines live as long as the server: keep the senders.
         std::future::pending::<()>().await;
     });
-    match application.run().await {
+    let ended = application.run().await;
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(&e.to_string()),
     }

@@ -145,6 +145,9 @@ pub async fn prepare(
     images::fill_in_sizes(&mut inquiry, &images);
     let prompt: Arc<dyn Prompt> = engine.prepare(inquiry).await?.into();
     let tokens = prompt.tokens();
+    if let Some(trace) = visit.record.trace() {
+        trace.sampling(&asked.sampling);
+    }
     visit.record.note(|fields| {
         fields.prompt_tokens = Some(tokens.total);
         fields.image_tokens = Some(tokens.image);
@@ -248,8 +251,9 @@ impl Waiting {
             width: self.width,
         };
         let record = self.record;
-        let mut observed = Observed::new(self.model.clone(), record.started(), ready.answers);
         let waited = Arc::new(Waited::default());
+        let (model, answers) = (self.model.clone(), ready.answers);
+        let mut observed = Observed::new(model, record.clone(), waited.clone(), answers);
         let since = Instant::now();
         let slot = tokio::select! {
             slot = self.queue.enter(ticket) => slot,
@@ -267,7 +271,11 @@ impl Waiting {
         let decoding = GaugeGuard::new(&self.model.waiting);
         record.note(|fields| fields.queue_ms = Some(millis(since.elapsed())));
         let since = Instant::now();
+        let any = !ready.images.is_empty();
         let decoded = state.media.decode(ready.images).await;
+        if let (Some(trace), true) = (record.trace(), any) {
+            trace.step("decode", (since, Instant::now()), None);
+        }
         let decoded = decoded.inspect_err(|_| observed.ends(Finish::Error))?;
         record.note(|fields| {
             // Beside the time it took to fetch them; there are none where there is none.

@@ -25,6 +25,7 @@ use std::sync::{
 use mistralrs::{ModelGenerationDefaults, Request, core::MistralRs};
 use tokenizers::Tokenizer;
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
 
 use super::{
     Engine, EngineError, EventStream, Health, Inquiry, Job, ModelInfo, Prompt, PromptTokens,
@@ -170,7 +171,8 @@ impl Prompt for Prepared {
         // reader can make it hold is bounded by max_tokens.
         let (events, mut stream) = mpsc::unbounded_channel();
         let seen = (job.activity, job.on_end);
-        tokio::spawn(sequence::run(shared, sequence, events, seen));
+        let run = sequence::run(shared, sequence, events, seen);
+        tokio::spawn(run.in_current_span());
         Ok(Box::pin(futures::stream::poll_fn(move |context| {
             stream.poll_recv(context)
         })))
