@@ -18,7 +18,10 @@ use std::{
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::metrics::Metrics;
+use crate::{
+    metrics::Metrics,
+    trace::{Incoming, RequestTrace, Tracer},
+};
 
 /// Lines that may wait for a slow reader.
 const BACKLOG: usize = 16_384;
@@ -30,6 +33,7 @@ pub struct AuditLog {
     /// Lines that are not written yet.
     unwritten: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
+    tracer: Option<Tracer>,
 }
 
 impl AuditLog {
@@ -61,6 +65,7 @@ impl AuditLog {
             lines: Some(sender),
             unwritten,
             metrics,
+            tracer: None,
         }
     }
 
@@ -70,6 +75,7 @@ impl AuditLog {
             lines: None,
             unwritten: Arc::default(),
             metrics,
+            tracer: None,
         }
     }
 
@@ -81,15 +87,27 @@ impl AuditLog {
         }
     }
 
-    /// The record of a request that has just come in.
-    pub fn open(&self) -> Arc<Record> {
+    /// The same, with a trace of each request beside its line.
+    #[must_use]
+    pub fn traced(mut self, tracer: Option<Tracer>) -> Self {
+        self.tracer = tracer;
+        self
+    }
+
+    /// The record of a request that has just come in; where requests are traced, `incoming` is
+    /// asked which trace it belongs to.
+    pub fn open(&self, incoming: impl FnOnce() -> Incoming) -> Arc<Record> {
+        let tracer = self.tracer.as_ref();
+        let trace = tracer.map(|tracer| tracer.begin(&incoming()));
         Arc::new(Record {
             log: self.clone(),
             started: Instant::now(),
             fields: Mutex::new(Fields {
                 time: Some(Timestamp::now()),
+                trace_id: trace.as_ref().map(RequestTrace::id),
                 ..Fields::default()
             }),
+            trace,
         })
     }
 }
@@ -100,12 +118,23 @@ pub struct Record {
     log: AuditLog,
     started: Instant,
     fields: Mutex<Fields>,
+    trace: Option<RequestTrace>,
 }
 
 impl Record {
     /// Adds to what is known.
     pub fn note(&self, change: impl FnOnce(&mut Fields)) {
         change(&mut self.lock());
+    }
+
+    /// Its trace, where requests are traced.
+    pub fn trace(&self) -> Option<&RequestTrace> {
+        self.trace.as_ref()
+    }
+
+    /// When the request came in.
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// Milliseconds since the request came in.
@@ -138,11 +167,14 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let Some(lines) = &self.log.lines else { return };
         let fields = self
             .fields
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
+        if let Some(trace) = &mut self.trace {
+            trace.finish(fields);
+        }
+        let Some(lines) = &self.log.lines else { return };
         let Ok(line) = serde_json::to_string(fields) else {
             return;
         };
@@ -166,6 +198,9 @@ pub struct Fields {
     pub time: Option<Timestamp>,
     /// The id in `x-request-id`.
     pub request_id: String,
+    /// The trace that it belongs to, where requests are traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// The client's address, seen through trusted proxies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<std::net::IpAddr>,

@@ -6,6 +6,7 @@ mod limits;
 mod load;
 mod secret;
 mod server;
+mod telemetry;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,7 @@ pub use limits::{LimitsConfig, ModelLimits, OnRedisError};
 pub use load::{ConfigProblems, Overrides};
 pub use secret::Secret;
 pub use server::ServerConfig;
+pub use telemetry::{OtlpProtocol, TelemetryConfig};
 
 /// Everything an operator can set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,8 @@ pub struct Config {
     pub images: ImagesConfig,
     /// What is written to the log.
     pub log: LogConfig,
+    /// Where traces go.
+    pub telemetry: TelemetryConfig,
 }
 
 impl Config {
@@ -59,6 +63,7 @@ impl Config {
             ("models", self.models == new.models),
             ("images", self.images == new.images),
             ("log.format, log.audit", log(self) == log(new)),
+            ("telemetry", self.telemetry == new.telemetry),
         ];
         let changed = pairs.into_iter().filter(|(_, same)| !same);
         changed.map(|(name, _)| name).collect()

@@ -51,6 +51,7 @@ pub mod media;
 pub mod metrics;
 pub mod telemetry;
 pub mod tls;
+pub mod trace;
 pub mod wire;
 
 pub mod caller;

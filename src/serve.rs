@@ -16,6 +16,7 @@ use crate::{
     startup::{Application, Handle},
     state::{EngineState, Parts},
     telemetry,
+    trace::Traces,
 };
 
 /// How a server came to its end.
@@ -32,7 +33,8 @@ pub enum End {
 /// # Errors
 /// In words for the operator: the server cannot start, or failed.
 pub async fn serve(config: Config, overrides: Overrides) -> Result<End, String> {
-    telemetry::init(&config.log);
+    let log = telemetry::init(&config.log);
+    let traces = Traces::start(&config.telemetry)?;
     let metrics = Arc::new(Metrics::default());
     let (engines, arriving): (Vec<_>, Vec<_>) = config
         .all_models()
@@ -43,6 +45,7 @@ pub async fn serve(config: Config, overrides: Overrides) -> Result<End, String> 
     } else {
         AuditLog::off(metrics.clone())
     };
+    let audit = audit.traced(traces.as_ref().map(Traces::tracer));
     let parts = Parts {
         config: config.clone(),
         engines: arriving,
@@ -53,11 +56,15 @@ pub async fn serve(config: Config, overrides: Overrides) -> Result<End, String> 
     let greeting = Greeting::new(&application, &config);
     let handle = application.handle();
     signals::obey(handle.clone())?;
-    let reload = reload::watch(config.clone(), overrides, handle.clone(), metrics.clone())?;
+    let reload = reload::watch(&config, overrides, handle.clone(), (log, metrics.clone()))?;
     tokio::spawn(reload);
     tokio::spawn(load_all(config, engines, metrics, greeting));
     tokio::spawn(end_when_lost(handle.clone()));
-    application.run().await.map_err(|e| e.to_string())?;
+    let ended = application.run().await;
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
+    ended.map_err(|e| e.to_string())?;
     if handle.is_whole() {
         Ok(End::Asked)
     } else {

@@ -18,7 +18,7 @@ use crate::{
     lifecycle::{Lifecycle, Phase},
     limits::Limiter,
     media::MediaLoader,
-    metrics::Metrics,
+    metrics::{Metrics, ModelMetrics},
 };
 
 /// How far the engine has come.
@@ -38,6 +38,8 @@ pub struct ServedModel {
     pub config: ModelConfig,
     /// Who is next.
     pub queue: Arc<Queue>,
+    /// What can be seen of it from outside.
+    pub metrics: Arc<ModelMetrics>,
     engine: watch::Receiver<EngineState>,
 }
 
@@ -178,10 +180,14 @@ impl AppState {
         };
         let bounds = bounds(&config.limits);
         let models = config.all_models().zip(engines);
-        let models = models.map(|(model, engine)| ServedModel {
-            config: model.clone(),
-            queue: Queue::new(bounds, metrics.waiting.clone()),
-            engine,
+        let models = models.map(|(model, engine)| {
+            let metrics = metrics.model(&model.name);
+            ServedModel {
+                config: model.clone(),
+                queue: Queue::new(bounds, metrics.waiting.clone()),
+                metrics,
+                engine,
+            }
         });
         let state = Self {
             models: models.collect(),
@@ -244,6 +250,25 @@ impl AppState {
         self.models
             .iter()
             .try_for_each(|model| model.engine().map(drop))
+    }
+
+    /// Sets the gauges that tell what is so now: to be called before the metrics are read.
+    pub fn refresh_metrics(&self) {
+        self.metrics.ready.set(i64::from(self.ready().is_ok()));
+        for model in &self.models {
+            let engine = model.engine().ok();
+            let of = |count: fn(&dyn Engine) -> usize| {
+                let count = engine.as_deref().map_or(0, count);
+                i64::try_from(count).unwrap_or(i64::MAX)
+            };
+            model.metrics.capacity.set(of(|engine| engine.width()));
+            model
+                .metrics
+                .replicas_up
+                .set(of(|engine| engine.replicas_up()));
+            let wanted = i64::try_from(model.config.replicas).unwrap_or(i64::MAX);
+            model.metrics.replicas.set(wanted);
+        }
     }
 
     /// Whether a request may find a model: so that it can be refused before its body is read.

@@ -25,7 +25,8 @@ fn case(longest: bool) -> (Value, String) {
         serde_json::from_slice(&std::fs::read("models/demo/reference.json").unwrap()).unwrap();
     let cases = file["cases"].as_array().unwrap().iter();
     let text_only = cases.filter(|case| {
-        case["images"].as_array().unwrap().is_empty() && case.get("tools").is_none_or(Value::is_null)
+        case["images"].as_array().unwrap().is_empty()
+            && case.get("tools").is_none_or(Value::is_null)
     });
     let tokens = |case: &&Value| case["completion_tokens"].as_u64().unwrap();
     let case = if longest {

@@ -188,6 +188,7 @@ impl Config {
             .filter(|(bad, _)| *bad)
             .map(|(_, text)| (*text).to_string())
             .collect();
+        found.extend(self.telemetry.problems());
         let mut names: Vec<&str> = self.model_names().collect();
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct ServerConfig {
     /// Address and port of the API. Port 0 takes a free one.
     pub bind: SocketAddr,
-    /// Address and port of `/metrics`, kept apart from the API. Port 0 takes a free one.
+    /// Address and port of `/metrics`, `/health` and `/ready`, kept apart from the API. Port 0 takes a free one.
     pub admin_bind: SocketAddr,
     /// PEM file with the certificate chain; empty for plain HTTP. Read anew when it changes.
     pub tls_certificate: PathBuf,

@@ -18,8 +18,8 @@ use futures::Stream;
 use image::RgbImage;
 use tokio::sync::watch;
 
-use crate::media::budget::ImageGeometry;
 pub use crate::openai::message::Role;
+use crate::{media::budget::ImageGeometry, metrics::Activity};
 pub use inquiry::{
     Effort, Format, Input, Inquiry, Part, Tool, ToolCall, ToolChoice, Toolbox, Turn,
 };
@@ -39,6 +39,11 @@ pub trait Engine: Send + Sync {
 
     /// Sequences that it computes at once.
     fn width(&self) -> usize;
+
+    /// Replicas of it that can answer now.
+    fn replicas_up(&self) -> usize {
+        usize::from(*self.health().borrow() == Health::Up)
+    }
 
     /// Whether it can answer now; changes when it dies and comes back.
     fn health(&self) -> watch::Receiver<Health>;
@@ -111,6 +116,8 @@ pub struct Job {
     pub images: Arc<Vec<RgbImage>>,
     /// How to choose tokens, and when to stop.
     pub sampling: SamplingParams,
+    /// Told by the engine when the sequence begins to run, and dropped when it has let go of it.
+    pub activity: Activity,
     /// Called when the engine has let go of the sequence, which may be after the stream was
     /// dropped, with what was really read and written. Dropped uncalled if the engine never had it.
     pub on_end: OnEnd,

@@ -13,6 +13,7 @@ use crate::{
     config::{Config, Overrides},
     metrics::Metrics,
     startup::Handle,
+    telemetry::Log,
 };
 
 /// How often the file is looked at. By its content: Kubernetes swaps a link.
@@ -26,18 +27,19 @@ type Looked = Option<[u8; 32]>;
 /// # Errors
 /// In words for the operator: the system has no signals.
 pub(super) fn watch(
-    started_with: Config,
+    started_with: &Config,
     overrides: Overrides,
     handle: Handle,
-    metrics: Arc<Metrics>,
-) -> Result<impl Future<Output = ()>, String> {
+    (log, metrics): (Log, Arc<Metrics>),
+) -> Result<impl Future<Output = ()> + use<>, String> {
     let mut hangup = signal(SignalKind::hangup()).map_err(|e| format!("no signals: {e}"))?;
     for outcome in ["ok", "error"] {
         metrics.config_reloads_of(outcome);
     }
     let file = overrides.file().map(PathBuf::from);
     let mut reload = Reload {
-        now: started_with,
+        filter: started_with.log.filter.clone(),
+        log,
         overrides,
         handle,
         metrics,
@@ -69,7 +71,9 @@ pub(super) fn watch(
 }
 
 struct Reload {
-    now: Config,
+    /// What the log lets through now.
+    filter: String,
+    log: Log,
     overrides: Overrides,
     handle: Handle,
     metrics: Arc<Metrics>,
@@ -99,7 +103,10 @@ impl Reload {
 
     fn take(&mut self, config: Config) -> Result<(), String> {
         self.handle.reconfigure(&config)?;
-        self.now = config;
+        if self.filter != config.log.filter {
+            self.log.set_filter(&config.log.filter)?;
+            self.filter = config.log.filter;
+        }
         Ok(())
     }
 }

@@ -30,12 +30,16 @@ use std::{
 use mistralrs::{ModelGenerationDefaults, Request, core::MistralRs};
 use tokenizers::Tokenizer;
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
 
 use super::{
     Engine, EngineError, EventStream, Health, Inquiry, Job, ModelInfo, Prompt, PromptTokens,
     convert, lane::Lane, neutralize::Neutralizer,
 };
-use crate::{config::ModelConfig, metrics::Metrics};
+use crate::{
+    config::ModelConfig,
+    metrics::{Metrics, ModelMetrics},
+};
 use grammar::{CallTokens, Grammars};
 use load::Place;
 use prepare::Prepared;
@@ -57,7 +61,7 @@ struct Shared {
     runner: RwLock<Arc<MistralRs>>,
     lane: Arc<Lane>,
     health: watch::Sender<Health>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ModelMetrics>,
     info: ModelInfo,
     defaults: Option<ModelGenerationDefaults>,
     neutralizer: Neutralizer,
@@ -103,7 +107,7 @@ impl MistralEngine {
         }
         let replicas = Replicas::new(first, more);
         let width = i64::try_from(replicas.width()).unwrap_or(i64::MAX);
-        metrics.engine_lane_width.set(width);
+        metrics.model(&config.name).engine_lane_width.set(width);
         Ok(Self { replicas, salt })
     }
 
@@ -135,6 +139,10 @@ impl Engine for MistralEngine {
 
     fn width(&self) -> usize {
         self.replicas.width()
+    }
+
+    fn replicas_up(&self) -> usize {
+        self.replicas.up()
     }
 
     fn health(&self) -> watch::Receiver<Health> {
@@ -179,8 +187,9 @@ impl Prompt for Counted {
         // As deep as the answer is long: the engine never waits for a slow reader, and what a
         // reader can make it hold is bounded by max_tokens.
         let (events, mut stream) = mpsc::unbounded_channel();
-        let replicas = self.replicas.clone();
-        tokio::spawn(sequence::run(replicas, sequence, events, job.on_end));
+        let seen = (job.activity, job.on_end);
+        let run = sequence::run(self.replicas.clone(), sequence, events, seen);
+        tokio::spawn(run.in_current_span());
         Ok(Box::pin(futures::stream::poll_fn(move |context| {
             stream.poll_recv(context)
         })))
@@ -217,7 +226,7 @@ impl Shared {
             fault: Arc::default(),
             device,
             config: config.clone(),
-            metrics: metrics.clone(),
+            metrics: metrics.model(&config.name),
         });
         supervisor::probe(&shared).await?;
         let width = self_check::proven_width(&shared, loaded.on_cpu).await;

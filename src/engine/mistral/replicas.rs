@@ -47,6 +47,11 @@ impl Replicas {
         up.map(|member| member.lane.width()).sum::<usize>().max(1)
     }
 
+    /// How many can answer now.
+    pub(super) fn up(&self) -> usize {
+        self.members.iter().filter(|member| member.is_up()).count()
+    }
+
     /// Up while one of them is.
     pub(super) fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
@@ -193,8 +198,7 @@ mod tests {
         tokio::task::yield_now().await;
         assert_eq!(*seen.borrow(), Health::Up);
         second.send_replace(Health::Lost("for good".into()));
-        let recovering = seen.wait_for(|health| *health == gone()).await;
-        assert!(recovering.is_ok());
+        assert!(seen.wait_for(|health| *health == gone()).await.is_ok());
         first.send_replace(Health::Lost("for good".into()));
         let lost = seen
             .wait_for(|health| matches!(health, Health::Lost(_)))

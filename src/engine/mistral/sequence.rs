@@ -22,7 +22,7 @@ use crate::{
         self, EngineError, Event, FinishReason, Health, OnEnd, TokenUsage, convert,
         lane::{Cohort, Place},
     },
-    metrics::GaugeGuard,
+    metrics::Activity,
 };
 
 /// How long a cancelled sequence may take to end. A prompt cannot be interrupted, so this must
@@ -72,9 +72,12 @@ enum Outcome {
 }
 
 /// Runs one generation and sends its events, until `events` is closed.
-pub(super) async fn run(replicas: Arc<Replicas>, job: Job, events: Events, on_end: OnEnd) {
-    let metrics = replicas.first().metrics.clone();
-    let waiting = GaugeGuard::new(&metrics.waiting);
+pub(super) async fn run(
+    replicas: Arc<Replicas>,
+    job: Job,
+    events: Events,
+    (mut activity, on_end): (Activity, OnEnd),
+) {
     let entered = tokio::select! {
         entered = enter(&replicas, &job.cohort) => entered,
         () = events.closed() => return,
@@ -86,14 +89,11 @@ pub(super) async fn run(replicas: Arc<Replicas>, job: Job, events: Events, on_en
             return;
         }
     };
-    drop(waiting);
-    let running = GaugeGuard::new(&metrics.running);
+    activity.run();
     let (prompt, image) = (job.prompt_tokens, job.image_tokens);
     let generated = run_in_lane(busy.replica(), job, &events).await;
     let (completion, reasoning) = (generated.all, generated.thoughts);
-    metrics.prompt_tokens.inc_by(prompt as u64);
-    metrics.generation_tokens.inc_by(completion as u64);
-    drop(running);
+    drop(activity);
     drop((place, busy));
     on_end(TokenUsage {
         prompt,
