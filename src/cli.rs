@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod bench;
 pub mod key;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Overrides};
+use bench::BenchArgs;
 use key::KeyCommand;
 
 /// An OpenAI-compatible gateway with a vision-language model in its own process.
@@ -39,6 +41,8 @@ pub enum Command {
     Key(Box<KeyCommand>),
     /// Ask the running server whether it lives; the exit code is the answer.
     Healthcheck,
+    /// Load any OpenAI-compatible server and measure throughput and latency.
+    Bench(Box<BenchArgs>),
 }
 
 impl Cli {
