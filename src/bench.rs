@@ -53,7 +53,11 @@ pub async fn run(
     let started = Timestamp::now();
     let driver = Driver {
         client: Arc::new(client),
-        supply: Arc::new(AsyncMutex::new(Supply::start(&plan.ask, &model))),
+        supply: Arc::new(AsyncMutex::new(Supply::start(
+            &plan.ask,
+            &model,
+            ahead(plan),
+        ))),
         places: Arc::new(Semaphore::new(plan.max_in_flight)),
         stop: stop.clone(),
         seed: plan.ask.seed,
@@ -88,6 +92,12 @@ pub async fn run(
         settings: Settings::of(plan),
         points,
     })
+}
+
+/// Requests that should lie ready: those of a closed loop's start, or of a second of an open one.
+fn ahead(plan: &Plan) -> usize {
+    let most = plan.loads.iter().map(Load::level).fold(64.0, f64::max);
+    most.min(4_096.0) as usize
 }
 
 /// The model to ask, and the server's name.

@@ -9,7 +9,11 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{mix::ImageSize, picture::picture, plan::Ask};
+use super::{
+    mix::ImageSize,
+    picture::picture,
+    plan::{Ask, ImageFormat},
+};
 
 /// A request's body.
 #[derive(Debug, Clone)]
@@ -20,8 +24,8 @@ pub struct Body {
     pub images: usize,
 }
 
-/// Bodies that lie ready, at most, of all makers together.
-const READY: usize = 64;
+/// Bytes that the bodies that lie ready may have about.
+const READY_BYTES: usize = 256 << 20;
 
 /// What every prompt begins with: models go on at length.
 const OPENING: &str = "Write a very long story that has all of these words:";
@@ -121,12 +125,14 @@ pub struct Supply {
 
 impl Supply {
     /// Starts the threads, which end when this is dropped. One in four of the machine's cores is
-    /// theirs: the server may be on the same machine.
-    pub fn start(ask: &Ask, model: &str) -> Self {
+    /// theirs: the server may be on the same machine. They keep `ahead` bodies ready, or fewer
+    /// where those would be too large.
+    pub fn start(ask: &Ask, model: &str, ahead: usize) -> Self {
+        let ahead = ahead.min(READY_BYTES / largest(ask)).max(1);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = (cores / 4).clamp(1, 8);
         let lanes = (0..threads).map(|thread| {
-            let (sender, receiver) = mpsc::channel(READY / threads);
+            let (sender, receiver) = mpsc::channel(ahead.div_ceil(threads));
             let mut maker = Maker {
                 ask: ask.clone(),
                 model: model.to_string(),
@@ -185,6 +191,21 @@ impl Supply {
     }
 }
 
+/// About the size of the largest body, bytes; no less, but for images that compress badly.
+fn largest(ask: &Ask) -> usize {
+    let pixels = ask
+        .sizes
+        .iter()
+        .map(|s| s.width as usize * s.height as usize);
+    let pixel = match ask.format {
+        ImageFormat::Jpeg => 1,
+        ImageFormat::Png => 4,
+    };
+    let image = pixels.max().unwrap_or(0) * pixel;
+    let images = ask.images.shares().iter().map(|(count, _)| *count).max();
+    1_024 + 10 * ask.prompt_tokens + images.unwrap_or(0) * image
+}
+
 fn ended() -> String {
     "the thread that makes requests has ended".into()
 }
@@ -193,7 +214,6 @@ fn ended() -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::bench::plan::ImageFormat;
 
     fn maker(images: &str, same_image: bool) -> Maker {
         let ask = Ask {
@@ -262,10 +282,24 @@ mod tests {
     #[tokio::test]
     async fn bodies_come_in_their_order() {
         let mut maker = maker("0:1,1:1", false);
-        let mut supply = Supply::start(&maker.ask, "m");
+        let mut supply = Supply::start(&maker.ask, "m", 8);
         for number in 0..150 {
             let body = supply.next().await.unwrap();
             assert_eq!(body.json, maker.make(number).unwrap().json, "{number}");
+        }
+    }
+
+    #[tokio::test]
+    async fn as_many_bodies_lie_ready_as_there_is_room_for() {
+        for (size, ahead, expected) in [("8x8", 8, 8), ("4000x4000", 100, 4)] {
+            let mut ask = maker("1", false).ask;
+            ask.sizes = vec![size.parse().unwrap()];
+            let supply = Supply::start(&ask, "m", ahead);
+            let room: usize = supply.lanes.iter().map(|l| l.max_capacity()).sum();
+            assert!(
+                (expected..expected + supply.lanes.len()).contains(&room),
+                "{room}"
+            );
         }
     }
 

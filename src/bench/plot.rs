@@ -385,8 +385,8 @@ impl Panel {
             .light_line_style(TRANSPARENT)
             .bold_line_style(GRID)
             .axis_style(FAINT)
-            .x_desc(&self.x.1)
-            .y_desc(&self.y.1)
+            .x_desc(self.x.0.name(&self.x.1))
+            .y_desc(self.y.0.name(&self.y.1))
             .label_style(text.clone())
             .axis_desc_style(text)
             .draw()?;

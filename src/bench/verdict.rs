@@ -62,7 +62,7 @@ fn server(measured: &Measured) -> Vec<String> {
     let mut warnings = Vec::new();
     let tally = &measured.tally;
     if let (Load::Open { .. }, Some((first, last))) = (measured.load, tally.trend())
-        && last > 1.5 * first + 50.0
+        && last > 2.0 * first + 50.0
     {
         warnings.push(format!(
             "the server did not keep up with this rate: answers took {first:.0} ms in the first third of the run and \

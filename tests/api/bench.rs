@@ -170,7 +170,7 @@ fn a_stall_is_in_the_latencies_of_an_open_loop_even_if_requests_waited_to_be_sen
     // With a single request at once only one can meet the stall, but those that were due behind it waited as long.
     let ran = bench(&stalling(), &format!("{args} --max-in-flight 1"));
     assert_eq!(ran.point()["requests"]["ok"], 200);
-    assert!(ran.ms("from_send_ms/e2e/p99") < 500.0, "{}", ran.said());
+    assert!(ran.ms("from_send_ms/e2e/p90") < 500.0, "{}", ran.said());
     assert!(ran.ms("latency_ms/e2e/p99") > 900.0, "{}", ran.said());
     assert!(ran.ms("latency_ms/e2e/p90") > 500.0, "{}", ran.said());
     assert!(ran.ms("generator/send_delay_ms/p99") > 800.0);
@@ -183,7 +183,7 @@ fn a_closed_loop_hides_the_stall_and_says_so() {
     let ran = bench(&stalling(), "--concurrency 1 --duration 4s --warmup 0");
     assert_eq!(ran.point()["measured_from"], "actual send");
     assert!(ran.ms("latency_ms/e2e/max") > 900.0, "{}", ran.said());
-    assert!(ran.ms("latency_ms/e2e/p99") < 500.0, "{}", ran.said());
+    assert!(ran.ms("latency_ms/e2e/p90") < 500.0, "{}", ran.said());
     assert!(ran.said().contains("hides queueing"));
 }
 

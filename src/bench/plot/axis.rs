@@ -36,8 +36,10 @@ impl Axis {
     pub fn exact(high: f64) -> Self {
         let mut axis = Self::linear(high);
         if high > 0.0 {
+            let step = round_up(high / (2.0 * TICKS));
+            let ticks = (0..).map(|i| f64::from(i) * step);
+            axis.ticks = ticks.take_while(|tick| *tick <= high).collect();
             axis.range.end = high;
-            axis.ticks.retain(|tick| *tick <= high);
         }
         axis
     }
@@ -97,6 +99,12 @@ impl Axis {
             }
         }
         axis
+    }
+
+    /// What the axis is called when it shows this.
+    pub fn name(&self, of: &str) -> String {
+        let scale = if self.log { " (logarithmic)" } else { "" };
+        format!("{of}{scale}")
     }
 
     /// Where a value lies on the axis's own scale. What is below a logarithmic axis lies at its
