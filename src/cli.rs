@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod bench;
 pub mod key;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Overrides};
+use bench::BenchArgs;
 use key::KeyCommand;
 
 /// An OpenAI-compatible gateway with a vision-language model in its own process.
@@ -42,6 +44,8 @@ pub enum Command {
     Key(Box<KeyCommand>),
     /// Ask the running server whether it lives; the exit code is the answer.
     Healthcheck,
+    /// Load any OpenAI-compatible server and measure throughput and latency.
+    Bench(Box<BenchArgs>),
 }
 
 impl Cli {

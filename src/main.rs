@@ -5,8 +5,8 @@ use std::{io::Write, process::ExitCode};
 use clap::Parser;
 use porthole::{
     check,
-    cli::{self, Cli, Command, healthcheck},
-    config::Config,
+    cli::{self, Cli, Command, bench::BenchArgs, healthcheck},
+    config::{Config, Secret},
     serve::{End, serve},
 };
 
@@ -39,6 +39,8 @@ async fn run() -> ExitCode {
     let overrides = cli.overrides();
     let config = match Config::load(&overrides) {
         Ok(config) => config,
+        // It asks another server: what is wrong with the configuration here does not matter.
+        Err(_) if matches!(cli.command, Some(Command::Bench(_))) => Config::default(),
         Err(problems) => return fail(&problems.to_string()),
     };
     match cli.command.unwrap_or(Command::Serve) {
@@ -70,6 +72,20 @@ async fn run() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => fail(&reason),
         },
+        Command::Bench(args) => bench(&args),
+    }
+}
+
+fn bench(args: &BenchArgs) -> ExitCode {
+    let keys = ["PORTHOLE_API_KEY", "OPENAI_API_KEY"];
+    let key = keys.iter().find_map(|name| std::env::var(name).ok());
+    let command: Vec<String> = std::env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    match cli::bench::run(args, key.as_deref().map(Secret::from), &command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(reason) => fail(&reason),
     }
 }
 

@@ -4,6 +4,7 @@ mod admission;
 mod audit;
 mod auth;
 mod bad_input;
+mod bench;
 mod bombs;
 mod chat;
 mod choices;

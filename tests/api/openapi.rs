@@ -1,6 +1,6 @@
 //! The document at `/openapi.json`, held against what the parsers take and the server answers.
 
-mod validator;
+pub(crate) mod validator;
 
 use porthole::openai::{
     completions,
