@@ -3,7 +3,6 @@ import dataclasses
 import time
 
 import pytest
-
 import traffic
 from servers import Porthole, Prometheus, wait_for
 
@@ -14,7 +13,7 @@ class Scene:
 
     porthole: Porthole
     prometheus: Prometheus
-    statuses: list
+    statuses: dict
     start: float
     end: float
 

@@ -14,7 +14,6 @@ import time
 import requests
 import trustme
 import yaml
-
 from support import BINARY, DEMO, PROMETHEUS, PROMETHEUS_DIR, REDIS_SERVER, ROOT, RULES
 
 # Keys as an operator makes them, and what `porthole key create` is told.
@@ -102,10 +101,16 @@ class Porthole:
         self.session = requests.Session()
         self.session.verify = str(work / "ca.pem")
         self.session.trust_env = False
-        self.images_url = self.process = None
+        self.images_url = self.process = self.environment = None
         self.keys = {}
 
-    def environment(self, images_port):
+    def make_key(self, name, *limits):
+        """A key as an operator makes it; a running server reads the file anew."""
+        made = [BINARY, "key", "create", name, *limits]
+        ran = subprocess.run(made, env=self.environment, cwd=ROOT, capture_output=True, text=True, check=True)
+        self.keys[name] = ran.stdout.strip()
+
+    def configured(self, images_port):
         issuer = {
             "issuer": "https://id.example.com",
             "audiences": ["porthole"],
@@ -150,14 +155,12 @@ class Porthole:
             images_port = stack.enter_context(web_server(files))
             self.images_url = f"http://127.0.0.1:{images_port}"
             stack.enter_context(running(redis, self.work / "redis.log", cwd=self.work))
-            environment = self.environment(images_port)
+            self.environment = self.configured(images_port)
             for name, limits in KEYS.items():
-                made = [BINARY, "key", "create", name, *limits]
-                ran = subprocess.run(made, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
-                self.keys[name] = ran.stdout.strip()
+                self.make_key(name, *limits)
             audit = stack.enter_context((self.work / "audit.log").open("wb"))
             log = self.work / "porthole.log"
-            self.process = stack.enter_context(running([BINARY], log, stdout=audit, env=environment, cwd=ROOT))
+            self.process = stack.enter_context(running([BINARY], log, stdout=audit, env=self.environment, cwd=ROOT))
             wait_for(f"{self.url}/ready", self.process, verify=self.session.verify)
             yield self
 

@@ -23,7 +23,7 @@ RULES = yaml.safe_load((PROMETHEUS / "rules.yml").read_text(encoding="utf-8"))
 
 # What a variable becomes where a test asks Prometheus itself.
 _VALUES = {"job": ".*", "instance": ".*", "model": ".*", "__rate_interval": "15s"}
-# Grafana leaves what it does not know, so `$1` of label_replace would be none of its variables.
+# `$1` of label_replace is none.
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([a-zA-Z_]\w*))")
 
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 
 import pytest
-
 from support import DASHBOARD, GRAFANA, NODE_MODULES, ROOT, UNITS, panels, query_id, targets, variables
 
 # What Grafana defines itself.

@@ -5,7 +5,6 @@ import subprocess
 
 import pytest
 import yaml
-
 from support import PROMETHEUS, PROMETHEUS_DIR, RULES, rules
 
 TESTS = sorted(PROMETHEUS.glob("*_test.yml"))

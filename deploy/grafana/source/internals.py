@@ -5,14 +5,16 @@ from panel import MODEL, PROCESS, WINDOW, Panel, Query, quantiles, rate
 IMAGES = [
     Panel(
         "Images by URL",
-        "`network` is what was downloaded, `revalidated` and `cache` what was not. Few hits for the same pictures: images.cache_bytes is small, or their servers forbid keeping.",
+        "`network` is what was downloaded, `revalidated` and `cache` what was not. Few hits for the same "
+        "pictures: images.cache_bytes is small, or their servers forbid keeping.",
         [Query(rate("porthole_image_fetches_total", "source"), "{{source}}")],
         "ops",
         stacked=True,
     ),
     Panel(
         "Images refused",
-        "By reason. `fetch` and `timeout` are their servers; `url` may be somebody trying to reach an inner address; `scans`, `pixels` and `aspect_ratio` are what image bombs look like.",
+        "By reason. `fetch` and `timeout` are their servers; `url` may be somebody trying to reach an inner "
+        "address; `scans`, `pixels` and `aspect_ratio` are what image bombs look like.",
         [Query(rate("porthole_image_refusals_total", "reason"), "{{reason}}")],
         "ops",
         stacked=True,
@@ -43,7 +45,8 @@ IMAGES = [
     ),
     Panel(
         "Memory for images",
-        "Decoded pixels in flight and fetched images that are kept. Decoded ones at images.max_decoded_bytes: further requests wait for room.",
+        "Decoded pixels in flight and fetched images that are kept. Decoded ones at images.max_decoded_bytes: "
+        "further requests wait for room.",
         [
             Query(f"sum by (instance) (porthole_image_decoded_bytes{{{PROCESS}}})", "decoded {{instance}}"),
             Query(f"sum by (instance) (porthole_image_cache_bytes{{{PROCESS}}})", "kept {{instance}}"),
@@ -56,7 +59,8 @@ IMAGES = [
 ACCESS = [
     Panel(
         "Refused by a limit",
-        '429 by which limit; `unavailable` is Redis away with limits.on_redis_error = "deny". One that many meet is too low, or a caller is abusive: see Tokens by key and the audit log.',
+        '429 by which limit; `unavailable` is Redis away with limits.on_redis_error = "deny". One that many meet '
+        "is too low, or a caller is abusive: see Tokens a second by key, and the audit log.",
         [Query(rate("porthole_limit_refusals_total", "what"), "{{what}}")],
         "reqps",
         stacked=True,
@@ -76,7 +80,8 @@ ACCESS = [
     ),
     Panel(
         "Redis",
-        "Whether Redis counts the limits (it stays 0 where none is configured), and failures to ask it. While it is away each replica counts for itself, or refuses.",
+        "Whether Redis counts the limits (it stays 0 where none is configured), and failures to ask it. While "
+        "it is away each replica counts for itself, or refuses.",
         [
             Query(f"min by (instance) (porthole_limits_redis_up{{{PROCESS}}})", "up {{instance}}"),
             Query(rate("porthole_limits_redis_errors_total", "instance"), "errors a second {{instance}}"),
@@ -96,7 +101,8 @@ ACCESS = [
     ),
     Panel(
         "Key sets of issuers",
-        "Fetches of JWKS by outcome. Anything but `ok` for as long as auth.jwks_refresh: tokens signed with new keys are refused.",
+        "Fetches of JWKS by outcome. Anything but `ok` for as long as auth.jwks_refresh: tokens signed with new"
+        " keys are refused.",
         [Query(f"sum by (outcome) (increase(porthole_jwks_fetches_total{{{PROCESS}}}[{WINDOW}]))", "{{outcome}}")],
         "none",
     ),
@@ -105,7 +111,8 @@ ACCESS = [
 ENGINE = [
     Panel(
         "Ready and draining",
-        "Ready 0 and draining 0: the model loads, or the engine is down. Draining 1: the process was told to end and finishes what runs.",
+        "Ready 0 and draining 0: the model loads, or the engine is down. Draining 1: the process was told to "
+        "end and finishes what runs.",
         [
             Query(f"min by (instance) (porthole_ready{{{PROCESS}}})", "ready {{instance}}"),
             Query(f"max by (instance) (porthole_draining{{{PROCESS}}})", "draining {{instance}}"),
@@ -115,7 +122,8 @@ ENGINE = [
     ),
     Panel(
         "Engine restarts",
-        "Each is an engine that died with the requests inside. Any is worth a look at the log; several in a row: model.max_restarts ends the process.",
+        "Each is an engine that died with the requests inside. Any is worth a look at the log; several in a "
+        "row: model.max_restarts ends the process.",
         [
             Query(
                 f"sum by (instance, model) (increase(porthole_engine_restarts_total{{{MODEL}}}[{WINDOW}]))",
@@ -126,13 +134,15 @@ ENGINE = [
     ),
     Panel(
         "Sequences at once",
-        "What the check at load proved safe, per model. 1 on a GPU: answers came out different together, and throughput is a fraction; update the driver or report it.",
+        "What the check at load proved safe, per model. 1 on a GPU: answers came out different together, and "
+        "throughput is a fraction; update the driver or report it.",
         [Query(f"min by (instance, model) (porthole_engine_lane_width{{{MODEL}}})", "{{instance}} {{model}}")],
         "none",
     ),
     Panel(
         "Reloads",
-        "Configuration (SIGHUP) and certificates read anew, by outcome. `error`: what was before stays in use, until it ends: a certificate expires.",
+        "Configuration (SIGHUP) and certificates read anew, by outcome. `error`: what was before stays in use, "
+        "until it ends: a certificate expires.",
         [
             Query(
                 f"sum by (outcome) (increase(porthole_config_reloads_total{{{PROCESS}}}[{WINDOW}]))",
@@ -168,7 +178,8 @@ PROCESS_ROW = [
     ),
     Panel(
         "Connections",
-        "Open to the API, and those closed at once because server.max_connections or the share of one address was reached.",
+        "Open to the API, and those closed at once because server.max_connections or the share of one address "
+        "was reached.",
         [
             Query(f"sum by (instance) (porthole_connections{{{PROCESS}}})", "open {{instance}}"),
             Query(rate("porthole_connections_refused_total", "reason"), "refused a second: {{reason}}"),
@@ -192,14 +203,16 @@ PROCESS_ROW = [
 GPU = [
     Panel(
         "GPU utilization",
-        "Share of time in which something ran on the card. Low while requests wait: the engine is held up by the CPU, or the lane is narrow. High says little: scale by Load.",
+        "Share of time in which something ran on the card. Low while requests wait: the engine is held up by "
+        "the CPU, or the lane is narrow. High says little: scale by Load.",
         [Query(f"max by (instance, gpu) (porthole_gpu_utilization_ratio{{{PROCESS}}})", "{{instance}} GPU {{gpu}}")],
         "percentunit",
         maximum=1,
     ),
     Panel(
         "GPU memory",
-        "Used, and what the card has. Full: the next long prompt ends the engine; lower model.max_batch_size or context_length, or quantize.",
+        "Used, and what the card has. Full: the next long prompt ends the engine; lower model.max_batch_size or"
+        " context_length, or quantize.",
         [
             Query(
                 f"max by (instance, gpu) (porthole_gpu_memory_used_bytes{{{PROCESS}}})", "used {{instance}} GPU {{gpu}}"

@@ -43,10 +43,14 @@ def rate(metric, by, more="", of=PROCESS):
     return f"sum by ({by}) (rate({metric}{{{selector}}}[{WINDOW}]))"
 
 
+def quantile(q, metric, of=PROCESS, by="le"):
+    """What the part q of all stay below."""
+    return f"histogram_quantile({q}, {rate(f'{metric}_bucket', by, of=of)})"
+
+
 def quantiles(metric, of=PROCESS):
     """The median, and what one in ten and one in a hundred exceeds."""
-    buckets = f"sum by (le) (rate({metric}_bucket{{{of}}}[{WINDOW}]))"
-    return [Query(f"histogram_quantile({q}, {buckets})", f"p{round(q * 100)}") for q in (0.5, 0.9, 0.99)]
+    return [Query(quantile(q, metric, of), f"p{round(q * 100)}") for q in (0.5, 0.9, 0.99)]
 
 
 def stat(title, description, expr, unit, limits=(), **more):
@@ -58,7 +62,10 @@ def stat(title, description, expr, unit, limits=(), **more):
 def spread(title, description, metric, unit, of=PROCESS, **more):
     """Quantiles over time, and beside them all buckets as a heatmap."""
     buckets = f"sum by (le) (increase({metric}_bucket{{{of}}}[{WINDOW}]))"
-    heat = f"{title}: every bucket, brighter where more fell into it. Two bands are two kinds of request; a band that climbs is the slowdown."
+    heat = (
+        f"{title}: every bucket, brighter where more fell into it. Two bands are two kinds of request; "
+        "a band that climbs is the slowdown."
+    )
     return [
         Panel(title, description, quantiles(metric, of), unit, **more),
         Panel(f"{title}, spread", heat, [Query(buckets, "{{le}}")], unit, kind="heatmap"),

@@ -1,6 +1,6 @@
 """What clients get: traffic, latency, tokens, and the queue in front of the engine."""
 
-from panel import MODEL, PROCESS, WINDOW, Panel, Query, quantiles, rate, spread, stat
+from panel import MODEL, PROCESS, WINDOW, Panel, Query, quantile, quantiles, rate, spread, stat
 
 _api = 'route=~"/v1/.*"'
 _refused = rate("porthole_http_requests_total", "job", f'{_api}, status=~"4.."')
@@ -18,13 +18,15 @@ OVERVIEW = [
     ),
     stat(
         "Requests",
-        "Requests to the API a second. None where there should be some: clients cannot reach it, or are refused before.",
+        "Requests to the API a second. None where there should be some: clients cannot reach it, or are refused"
+        " before.",
         f"sum({_all})",
         "reqps",
     ),
     stat(
         "Errors",
-        "Share of API requests answered 5xx. The objective is 0.1 %; above 1.44 % a month's budget is gone in two days.",
+        "Share of API requests answered 5xx. The objective is 0.1 %; above 1.44 % a month's budget is gone in "
+        "two days.",
         f"sum({_failed} or 0 * {_all}) / sum({_all})",
         "percentunit",
         (0.001, 0.0144),
@@ -32,12 +34,12 @@ OVERVIEW = [
     stat(
         "First token, p99",
         "One request in a hundred waits longer for its first token. The objective is 2.5 s.",
-        f"histogram_quantile(0.99, sum by (le) (rate(porthole_time_to_first_token_seconds_bucket{{{MODEL}}}[{WINDOW}])))",
+        quantile(0.99, "porthole_time_to_first_token_seconds", MODEL),
         "s",
         (2.5, 10),
     ),
     stat(
-        "Load",
+        "Load now",
         "(running + waiting) / capacity of the fullest model. Above 1 requests wait; scale out before it stays there.",
         f"max(porthole_load_ratio{{{MODEL}}})",
         "percentunit",
@@ -51,7 +53,8 @@ OVERVIEW = [
     ),
     stat(
         "Youngest process",
-        "Time since the last start. Short without a rollout: something ends the process; look at the memory and the log.",
+        "Time since the last start. Short without a rollout: something ends the process; look at the memory and"
+        " the log.",
         f"min(time() - process_start_time_seconds{{{PROCESS}}})",
         "s",
         (600,),
@@ -90,7 +93,8 @@ TRAFFIC = [
     ),
     Panel(
         "Error ratio",
-        "Shares of API requests. 5xx above the first line spends the budget faster than a month refills it; many 4xx are a broken client or limits too low.",
+        "Shares of API requests. 5xx above the first line spends the budget faster than a month refills it; "
+        "many 4xx are a broken client or limits too low.",
         [
             Query(f"sum({_failed} or 0 * {_all}) / sum({_all})", "5xx"),
             Query(f"sum({_refused} or 0 * {_all}) / sum({_all})", "4xx"),
@@ -101,7 +105,8 @@ TRAFFIC = [
     ),
     Panel(
         "Generations by how they ended",
-        "`error` is the engine's failures, after the status 200 of a stream too. `cancelled` that grows means clients give up waiting; `length` that answers are cut.",
+        "`error` is the engine's failures, after the status 200 of a stream too. `cancelled` that grows means "
+        "clients give up waiting; `length` that answers are cut.",
         [Query(rate("porthole_requests_finished_total", "reason", of=MODEL), "{{reason}}")],
         "reqps",
         stacked=True,
@@ -109,13 +114,9 @@ TRAFFIC = [
     ),
     Panel(
         "Time to the response head, p99 by route",
-        "Until the first byte of the answer; for a plain answer that is the whole generation. A jump on every route at once is the machine, on one route its work.",
-        [
-            Query(
-                f"histogram_quantile(0.99, sum by (le, route) (rate(porthole_http_request_duration_seconds_bucket{{{PROCESS}}}[{WINDOW}])))",
-                "{{route}}",
-            )
-        ],
+        "Until the first byte of the answer; for a plain answer that is the whole generation. A jump on every "
+        "route at once is the machine, on one route its work.",
+        [Query(quantile(0.99, "porthole_http_request_duration_seconds", by="le, route"), "{{route}}")],
         "s",
         width=24,
     ),
@@ -124,7 +125,8 @@ TRAFFIC = [
 LATENCY = [
     *spread(
         "Time to first token",
-        "From the request to its first token: queue, images and prompt. p99 over 2.5 s spends the latency budget. High with a low queue time: prompts or images are large, or the device is slow.",
+        "From the request to its first token: queue, images and prompt. p99 over 2.5 s spends the latency "
+        "budget. High with a low queue time: prompts or images are large, or the device is slow.",
         "porthole_time_to_first_token_seconds",
         "s",
         of=MODEL,
@@ -132,14 +134,16 @@ LATENCY = [
     ),
     *spread(
         "Time between tokens",
-        "How fast an answer is written; 0.1 s is about reading speed. It grows with the sequences computed at once, and when the device is shared or throttled.",
+        "How fast an answer is written; 0.1 s is about reading speed. It grows with the sequences computed at "
+        "once, and when the device is shared or throttled.",
         "porthole_inter_token_latency_seconds",
         "s",
         of=MODEL,
     ),
     *spread(
         "Time of a whole request",
-        "From the request to its last token. Grows with the length of answers as well as with load: compare it with Tokens.",
+        "From the request to its last token. Grows with the length of answers as well as with load: compare it "
+        "with Tokens.",
         "porthole_request_duration_seconds",
         "s",
         of=MODEL,
@@ -156,7 +160,8 @@ LATENCY = [
 TOKENS = [
     Panel(
         "Tokens a second",
-        "Prompt tokens computed and tokens generated. Generated ones that fall while requests run: the engine slows down.",
+        "Prompt tokens computed and tokens generated. Generated ones that fall while requests run: the engine "
+        "slows down.",
         [
             Query(rate("porthole_prompt_tokens_total", "model", of=MODEL), "prompt {{model}}"),
             Query(rate("porthole_generation_tokens_total", "model", of=MODEL), "generated {{model}}"),
@@ -165,7 +170,8 @@ TOKENS = [
     ),
     Panel(
         "Tokens a second by key",
-        "The ten keys that use most; `token` is all short-lived tokens together. One that takes nearly everything: give it a limit.",
+        "The ten keys that use most; `token` is all short-lived tokens together. One that takes nearly "
+        "everything: give it a limit.",
         [
             Query(
                 f"topk(10, {rate('porthole_key_tokens_total', 'key, kind')})",
@@ -192,7 +198,8 @@ TOKENS = [
 QUEUE = [
     Panel(
         "Running, waiting and capacity",
-        "Waiting requests while fewer run than there is room for: images of different sizes, or a narrow lane. Waiting that only grows: add replicas, or lower the limits.",
+        "Waiting requests while fewer run than there is room for: images of different sizes, or a narrow lane. "
+        "Waiting that only grows: add replicas, or lower the limits.",
         [
             Query(f"sum(porthole_requests_running{{{MODEL}}})", "running"),
             Query(f"sum(porthole_requests_waiting{{{MODEL}}})", "waiting"),
@@ -220,7 +227,8 @@ QUEUE = [
     ),
     Panel(
         "Refused for lack of room",
-        "503 by what was full: places, memory for bodies, or the queue. Any is a client that has to try again; steady ones are too little capacity.",
+        "503 by what was full: places, memory for bodies, or the queue. Any is a client that has to try again; "
+        "steady ones are too little capacity.",
         [Query(rate("porthole_overload_refusals_total", "reason"), "{{reason}}")],
         "reqps",
         stacked=True,
