@@ -90,6 +90,11 @@ impl Record {
         change(&mut self.lock());
     }
 
+    /// When the request came in.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// Milliseconds since the request came in.
     pub fn elapsed_ms(&self) -> f64 {
         millis(self.started.elapsed())

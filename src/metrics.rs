@@ -1,92 +1,61 @@
 //! What can be seen from outside: counters, gauges and histograms in a registry of our own.
-//! Labels are bounded: route patterns, status codes, reasons from enums; never a client's text.
+
+mod gpu;
+mod labels;
+mod model;
+mod per_model;
+mod process;
+
+use std::sync::Arc;
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{
         counter::Counter,
         family::Family,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
+        info::Info,
     },
     registry::{Metric, Registry, Unit},
 };
 
+pub use self::labels::{
+    ImageSource, KeyLabels, LimitLabels, OutcomeLabels, ReasonLabels, RequestLabels, RouteLabels,
+    SourceLabels,
+};
+pub use self::model::{Activity, Finish, ModelMetrics, Waited};
 use crate::{
+    engine::TokenUsage,
     limits::What,
     media::{MediaError, fetch::FetchError, image::ImageError},
 };
 
-/// Labels of a served request.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RequestLabels {
-    /// The route's pattern.
-    pub route: String,
-    /// The status code.
-    pub status: u16,
-}
-
-/// Label of a refusal.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ReasonLabels {
-    /// Why.
-    pub reason: &'static str,
-}
-
-/// Label of an image by URL.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct SourceLabels {
-    /// Where it came from.
-    pub source: &'static str,
-}
-
-/// Where an image by URL came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ImageSource {
-    /// Its server sent it.
-    Network,
-    /// Its server said that it is still the same.
-    Revalidated,
-    /// It was kept, and nobody was asked.
-    Cache,
-}
-
-/// Label of something tried.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OutcomeLabels {
-    /// What became of it.
-    pub outcome: &'static str,
-}
-
-/// Label of a request that a limit refused.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct LimitLabels {
-    /// Which limit.
-    pub what: &'static str,
-}
+/// Makes a histogram where a route is first asked for.
+type NewHistogram = fn() -> Histogram;
 
 /// Every metric, with its registry.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    models: model::Models,
     /// HTTP requests answered.
     pub http_requests: Family<RequestLabels, Counter>,
     /// Seconds from the first byte of a request to its response head.
-    pub http_request_seconds: Histogram,
+    pub http_request_seconds: Family<RouteLabels, Histogram, NewHistogram>,
     /// Connections open to the API.
     pub connections: Gauge,
     /// Connections closed at once, by which limit was reached.
     pub connections_refused: Family<ReasonLabels, Counter>,
     /// Times the TLS certificate changed, by whether the new one could be used.
     pub tls_reloads: Family<OutcomeLabels, Counter>,
-    /// Generations that the engine runs now.
-    pub running: Gauge,
-    /// Generations that wait for the engine.
-    pub waiting: Gauge,
-    /// Prompt tokens computed.
-    pub prompt_tokens: Counter,
-    /// Tokens generated.
-    pub generation_tokens: Counter,
+    /// Tokens charged, by key and kind.
+    pub key_tokens: Family<KeyLabels, Counter>,
+    /// Seconds until an image's server had sent it, or said that it is still the same.
+    pub image_fetch_seconds: Histogram,
+    /// Bytes of an encoded image.
+    pub image_bytes: Histogram,
+    /// Pixels of an image as it was sent.
+    pub image_pixels: Histogram,
     /// Seconds to decode and resize one image.
     pub image_decode_seconds: Histogram,
     /// Images refused.
@@ -111,12 +80,12 @@ pub struct Metrics {
     pub limits_redis_errors: Counter,
     /// Seconds that Redis took to decide on a request.
     pub limits_redis_seconds: Histogram,
-    /// Times the engine died and was brought back.
-    pub engine_restarts: Counter,
-    /// Sequences that the check at load allows at once.
-    pub engine_lane_width: Gauge,
     /// 1 while chat requests are answered.
     pub ready: Gauge,
+    /// 1 while requests under way are ended and new ones are about to be refused.
+    pub draining: Gauge,
+    /// Times the configuration was read anew, by outcome.
+    pub config_reloads: Family<OutcomeLabels, Counter>,
     /// 1 while the keys file is as good as the keys in use.
     pub keys_file_valid: Gauge,
     /// Times the keys file was read anew, by outcome.
@@ -127,16 +96,17 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("porthole");
-        let r = &mut registry;
+        let models = model::Models::default();
+        let mut registry = Registry::default();
+        per_model::register(&mut registry, &models);
+        registry.register_collector(Box::new(process::Process::default()));
+        let r = registry.sub_registry_with_prefix("porthole");
+        r.register_collector(Box::new(gpu::Gpus::default()));
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        r.register("build", "The build of Porthole that runs", version);
         Self {
             http_requests: registered(r, "http_requests", "HTTP requests answered"),
-            http_request_seconds: seconds(
-                r,
-                "http_request_duration",
-                "Time from the first byte of a request to its response head",
-                exponential_buckets(0.001, 2.5, 12),
-            ),
+            http_request_seconds: by_route(r),
             connections: registered(r, "connections", "Connections open to the API"),
             connections_refused: registered(
                 r,
@@ -148,18 +118,15 @@ impl Default for Metrics {
                 "tls_reloads",
                 "Times the TLS certificate changed, by whether the new one could be used",
             ),
-            running: registered(
+            key_tokens: registered(r, "key_tokens", "Tokens charged, by key and kind"),
+            image_fetch_seconds: seconds(
                 r,
-                "requests_running",
-                "Generations that the engine runs now",
+                "image_fetch",
+                "Time until an image's server had sent it, or said that it is still the same",
+                exponential_buckets(0.001, 2.5, 12),
             ),
-            waiting: registered(
-                r,
-                "requests_waiting",
-                "Generations that wait for the engine",
-            ),
-            prompt_tokens: registered(r, "prompt_tokens", "Prompt tokens computed"),
-            generation_tokens: registered(r, "generation_tokens", "Tokens generated"),
+            image_bytes: sizes(r, "image_bytes", "Bytes of an encoded image"),
+            image_pixels: sizes(r, "image_pixels", "Pixels of an image as it was sent"),
             image_decode_seconds: seconds(
                 r,
                 "image_decode",
@@ -194,17 +161,17 @@ impl Default for Metrics {
                 "Time that Redis took to decide on a request",
                 exponential_buckets(0.0001, 2.0, 12),
             ),
-            engine_restarts: registered(
-                r,
-                "engine_restarts",
-                "Times the engine died and was brought back",
-            ),
-            engine_lane_width: registered(
-                r,
-                "engine_lane_width",
-                "Sequences that the check at load allows at once",
-            ),
             ready: registered(r, "ready", "1 while chat requests are answered"),
+            draining: registered(
+                r,
+                "draining",
+                "1 while requests under way are ended and new ones are about to be refused",
+            ),
+            config_reloads: outcomes(
+                r,
+                "config_reloads",
+                "Times the configuration was read anew, by outcome",
+            ),
             keys_file_valid: registered(
                 r,
                 "keys_file_valid",
@@ -221,6 +188,7 @@ impl Default for Metrics {
                 "Audit lines lost because nobody read them",
             ),
             registry,
+            models,
         }
     }
 }
@@ -230,6 +198,16 @@ fn registered<M: Metric + Clone + Default>(r: &mut Registry, name: &str, help: &
     let metric = M::default();
     r.register(name, help, metric.clone());
     metric
+}
+
+/// A new count of what can go well or not, registered. Both are told from the start, so that the
+/// first failure is seen as a rise.
+fn outcomes(r: &mut Registry, name: &str, help: &str) -> Family<OutcomeLabels, Counter> {
+    let family: Family<OutcomeLabels, Counter> = registered(r, name, help);
+    for outcome in ["ok", "error"] {
+        drop(family.get_or_create(&OutcomeLabels { outcome }));
+    }
+    family
 }
 
 /// A new histogram of seconds, registered.
@@ -244,8 +222,55 @@ fn seconds(
     histogram
 }
 
+/// The histogram of sizes of something, from 1 Ki to 64 Mi, registered.
+fn sizes(r: &mut Registry, name: &str, help: &str) -> Histogram {
+    let histogram = Histogram::new(exponential_buckets(1024.0, 4.0, 9));
+    r.register(name, help, histogram.clone());
+    histogram
+}
+
+/// How long each route takes, registered.
+fn by_route(r: &mut Registry) -> Family<RouteLabels, Histogram, NewHistogram> {
+    let new: NewHistogram = || Histogram::new(exponential_buckets(0.001, 2.5, 12));
+    let family = Family::new_with_constructor(new);
+    r.register_with_unit(
+        "http_request_duration",
+        "Time from the first byte of a request to its response head",
+        Unit::Seconds,
+        family.clone(),
+    );
+    family
+}
+
 impl Metrics {
-    /// All metrics in the OpenMetrics text format.
+    /// What is measured of the model of this name, which the configuration has.
+    pub fn model(&self, name: &str) -> Arc<ModelMetrics> {
+        self.models.get(name)
+    }
+
+    /// Counts an answered request.
+    pub fn answered(&self, route: String, status: u16, seconds: f64) {
+        let labels = RouteLabels {
+            route: route.clone(),
+        };
+        self.http_request_seconds
+            .get_or_create(&labels)
+            .observe(seconds);
+        let labels = RequestLabels { route, status };
+        self.http_requests.get_or_create(&labels).inc();
+    }
+
+    /// Counts tokens that were charged to the key, or to a caller without one.
+    pub fn charged(&self, key: Option<&str>, usage: TokenUsage) {
+        for (kind, tokens) in [("prompt", usage.prompt), ("generation", usage.completion)] {
+            let key = key.unwrap_or("token").to_string();
+            let labels = KeyLabels { key, kind };
+            self.key_tokens.get_or_create(&labels).inc_by(tokens as u64);
+        }
+    }
+
+    /// All metrics in the OpenMetrics text format. Reads the system and the GPUs, so it may block
+    /// for some milliseconds.
     pub fn encode(&self) -> String {
         let mut text = String::new();
         // Writing into a String cannot fail.

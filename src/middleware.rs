@@ -24,7 +24,6 @@ use crate::{
     client_address::client_address,
     error::{ApiError, ErrorCode},
     limits::{Snapshot, Window},
-    metrics::RequestLabels,
     sse::Audited,
     state::AppState,
 };
@@ -64,10 +63,7 @@ pub async fn record(
             fields.route.clone_from(&route);
             fields.error = code.map(|ErrorCode(code)| code);
         });
-        let labels = RequestLabels { route, status };
-        state.metrics.http_requests.get_or_create(&labels).inc();
-        let seconds = elapsed.as_secs_f64();
-        state.metrics.http_request_seconds.observe(seconds);
+        state.metrics.answered(route, status, elapsed.as_secs_f64());
     }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);

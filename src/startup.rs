@@ -136,6 +136,8 @@ impl Application {
                     App::new()
                         .app_data(state.clone())
                         .service(at("/metrics", web::get().to(health::metrics)))
+                        .service(at("/health", web::get().to(health::health)))
+                        .service(at("/ready", web::get().to(health::ready)))
                         .default_service(web::to(health::not_found))
                 };
                 let server = HttpServer::new(factory)

@@ -17,7 +17,7 @@ use crate::{
     error::ApiError,
     limits::Limiter,
     media::MediaLoader,
-    metrics::Metrics,
+    metrics::{Metrics, ModelMetrics},
 };
 
 /// How far the engine has come.
@@ -37,6 +37,8 @@ pub struct ServedModel {
     pub config: ModelConfig,
     /// Who is next.
     pub queue: Arc<Queue>,
+    /// What can be seen of it from outside.
+    pub metrics: Arc<ModelMetrics>,
     engine: watch::Receiver<EngineState>,
 }
 
@@ -132,10 +134,14 @@ impl AppState {
             time: Duration::from_secs(config.limits.max_queue_time),
         };
         let models = config.all_models().zip(engines);
-        let models = models.map(|(model, engine)| ServedModel {
-            config: model.clone(),
-            queue: Queue::new(bounds, metrics.waiting.clone()),
-            engine,
+        let models = models.map(|(model, engine)| {
+            let metrics = metrics.model(&model.name);
+            ServedModel {
+                config: model.clone(),
+                queue: Queue::new(bounds, metrics.waiting.clone()),
+                metrics,
+                engine,
+            }
         });
         let state = Self {
             models: models.collect(),
@@ -160,6 +166,20 @@ impl AppState {
         self.models
             .iter()
             .try_for_each(|model| model.engine().map(drop))
+    }
+
+    /// Sets the gauges that tell what is so now: to be called before the metrics are read.
+    pub fn refresh_metrics(&self) {
+        self.metrics.ready.set(i64::from(self.ready().is_ok()));
+        for model in &self.models {
+            let engine = model.engine().ok();
+            let width = engine.as_ref().map_or(0, |engine| engine.width());
+            let capacity = i64::try_from(width).unwrap_or(i64::MAX);
+            model.metrics.capacity.set(capacity);
+            model.metrics.replicas.set(1);
+            let up = i64::from(engine.is_some());
+            model.metrics.replicas_up.set(up);
+        }
     }
 
     /// Whether a request may find a model: so that it can be refused before its body is read.

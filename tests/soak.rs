@@ -351,8 +351,12 @@ fn report(seen: &Seen, samples: &[(u64, usize)]) {
 async fn nothing_is_left(server: &Server, idle_descriptors: usize) {
     let started = Instant::now();
     loop {
-        let busy = server.metric("porthole_requests_running").await
-            + server.metric("porthole_requests_waiting").await;
+        let busy = server
+            .metric("porthole_requests_running{model=\"demo\"}")
+            .await
+            + server
+                .metric("porthole_requests_waiting{model=\"demo\"}")
+                .await;
         let (_, descriptors) = server.resources();
         // A connection of this very question.
         if busy == 0.0 && descriptors <= idle_descriptors + 2 {

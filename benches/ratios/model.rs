@@ -13,7 +13,7 @@ use porthole::{
         Engine, Event, Inquiry, Job, Part, Role, SamplingParams, Turn, mistral::MistralEngine,
     },
     media::image as media,
-    metrics::Metrics,
+    metrics::{Activity, Metrics},
 };
 use serde_json::json;
 
@@ -43,6 +43,7 @@ async fn direct(engine: &dyn Engine, image: &RgbImage) -> Timed {
     let job = Job {
         images: Arc::new(vec![image.clone()]),
         sampling,
+        activity: Activity::unseen(),
         on_end: Box::new(|_| {}),
     };
     let events = prompt.expect("the engine answers").generate(job).await;

@@ -18,8 +18,8 @@ use futures::Stream;
 use image::RgbImage;
 use tokio::sync::watch;
 
-use crate::media::budget::ImageGeometry;
 pub use crate::openai::message::Role;
+use crate::{media::budget::ImageGeometry, metrics::Activity};
 pub use inquiry::{
     Effort, Format, Input, Inquiry, Part, Tool, ToolCall, ToolChoice, Toolbox, Turn,
 };
@@ -109,6 +109,8 @@ pub struct Job {
     pub images: Arc<Vec<RgbImage>>,
     /// How to choose tokens, and when to stop.
     pub sampling: SamplingParams,
+    /// Told by the engine when the sequence begins to run, and dropped when it has let go of it.
+    pub activity: Activity,
     /// Called when the engine has let go of the sequence, which may be after the stream was
     /// dropped, with what was really read and written. Dropped uncalled if the engine never had it.
     pub on_end: OnEnd,

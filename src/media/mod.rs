@@ -241,6 +241,11 @@ impl MediaLoader {
             self.remote.get(owner, &image.url).await?
         };
         let (width, height) = inspected.header.upright();
+        let pixels = f64::from(width) * f64::from(height);
+        self.metrics.image_pixels.observe(pixels);
+        self.metrics
+            .image_bytes
+            .observe(inspected.bytes.len() as f64);
         Ok(Encoded {
             target: geometry.target(width, height, budget),
             image: inspected,

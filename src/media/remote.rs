@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use futures::{
@@ -99,10 +100,13 @@ impl RemoteImages {
     async fn load(&self, key: &Key, url: Url) -> Outcome {
         let kept = self.cache.get(key);
         let known = kept.as_ref().map(|kept| &kept.validators);
+        let since = Instant::now();
         let answer = self
             .fetcher
             .get(url, known.filter(|known| !known.is_empty()))
             .await?;
+        let seconds = since.elapsed().as_secs_f64();
+        self.metrics.image_fetch_seconds.observe(seconds);
         match (answer, kept) {
             (Answer::NotModified(freshness), Some(kept)) => {
                 self.metrics.image_from(ImageSource::Revalidated);

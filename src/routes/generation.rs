@@ -6,6 +6,7 @@
 
 mod collected;
 mod images;
+mod observed;
 mod running;
 
 use std::{sync::Arc, time::Instant};
@@ -16,7 +17,10 @@ use image::RgbImage;
 
 pub use self::collected::{Collected, collect, first_event};
 pub use self::images::{parts, turns};
-use self::running::{Work, noted, until_revoked};
+use self::{
+    observed::Observed,
+    running::{Tally, Work, noted, until_revoked},
+};
 use crate::{
     admission::{Permit, Queue, Ticket},
     audit::{Record, millis},
@@ -26,6 +30,7 @@ use crate::{
     error::ApiError,
     limits::{Cost, Entry, Reservation, Snapshot},
     media::Encoded,
+    metrics::{Activity, Finish, GaugeGuard, ModelMetrics, Waited},
     openai::{message::ImageUrl, request::ServiceTier},
     sse::Answers,
     state::{AppState, ServedModel},
@@ -203,6 +208,7 @@ pub async fn answer(
         expected,
         class,
         queue: model.queue.clone(),
+        model: model.metrics.clone(),
         reservation,
         session: visit.session.clone(),
         entry: visit.entry.clone(),
@@ -222,6 +228,7 @@ struct Waiting {
     expected: u64,
     class: u8,
     queue: Arc<Queue>,
+    model: Arc<ModelMetrics>,
     reservation: Reservation,
     session: Session,
     entry: Arc<Entry>,
@@ -240,17 +247,28 @@ impl Waiting {
             cost: self.expected,
             width: self.width,
         };
+        let record = self.record;
+        let mut observed = Observed::new(self.model.clone(), record.started(), ready.answers);
+        let waited = Arc::new(Waited::default());
         let since = Instant::now();
         let slot = tokio::select! {
-            slot = self.queue.enter(ticket) => {
-                slot.inspect_err(|_| state.metrics.refused_for_overload("queue"))?
-            }
+            slot = self.queue.enter(ticket) => slot,
             () = session.revoked() => return Err(AuthError::Invalid("revoked").into()),
         };
-        let record = self.record;
+        let slot = match slot {
+            Ok(slot) => slot,
+            Err(full) => {
+                state.metrics.refused_for_overload("queue");
+                observed.forget();
+                return Err(full.into());
+            }
+        };
+        // It still waits while its images are decoded.
+        let decoding = GaugeGuard::new(&self.model.waiting);
         record.note(|fields| fields.queue_ms = Some(millis(since.elapsed())));
         let since = Instant::now();
-        let decoded = state.media.decode(ready.images).await?;
+        let decoded = state.media.decode(ready.images).await;
+        let decoded = decoded.inspect_err(|_| observed.ends(Finish::Error))?;
         record.note(|fields| {
             // Beside the time it took to fetch them; there are none where there is none.
             let fetched = fields.images_ms;
@@ -259,11 +277,18 @@ impl Waiting {
         drop(ready.hold);
         let account = (self.reservation, slot);
         let held = (decoded.hold, self.entry);
-        let work = Arc::new(Work::new(account, record.clone(), held));
+        let tally = Tally {
+            metrics: state.metrics.clone(),
+            model: self.model.clone(),
+            key: caller.key.clone(),
+            record: record.clone(),
+        };
+        let work = Arc::new(Work::new(account, tally, held));
         let images = Arc::new(decoded.images);
         let prompt = ready.prompt;
-        let jobs = jobs(ready.sampling, ready.answers, &images, &work);
-        drop((images, work));
+        let activity = move || Activity::waiting(self.model.clone(), waited.clone());
+        let jobs = jobs(ready.sampling, ready.answers, (images, work), activity);
+        drop(decoding);
         let answers = jobs.enumerate().map(move |(index, job)| {
             let prompt = prompt.clone();
             let events = async move { prompt.generate(job).await };
@@ -282,7 +307,7 @@ impl Waiting {
                 .flatten_unordered(at_once)
                 .right_stream()
         };
-        let events = noted(events, ready.permit, record);
+        let events = noted(events, ready.permit, record, observed);
         Ok(Box::pin(until_revoked(events, session)))
     }
 }
@@ -291,10 +316,9 @@ impl Waiting {
 fn jobs(
     sampling: SamplingParams,
     answers: usize,
-    images: &Arc<Vec<RgbImage>>,
-    work: &Arc<Work>,
-) -> impl Iterator<Item = Job> + use<> {
-    let (images, work) = (images.clone(), work.clone());
+    (images, work): (Arc<Vec<RgbImage>>, Arc<Work>),
+    activity: impl Fn() -> Activity,
+) -> impl Iterator<Item = Job> {
     (0..answers as u64).map(move |index| {
         let work = work.clone();
         let mut sampling = sampling.clone();
@@ -302,6 +326,7 @@ fn jobs(
         Job {
             images: images.clone(),
             sampling,
+            activity: activity(),
             on_end: Box::new(move |usage| work.add(usage)),
         }
     })

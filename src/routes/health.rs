@@ -1,8 +1,11 @@
 //! `/health` (the process lives), `/ready` (chat requests are answered) and `/metrics`.
 
-use actix_web::{HttpRequest, HttpResponse, web::Data};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    web::{Data, block},
+};
 
-use crate::{error::ApiError, state::AppState};
+use crate::{engine::EngineError, error::ApiError, state::AppState};
 
 /// 200 as long as the process serves.
 pub async fn health() -> HttpResponse {
@@ -21,16 +24,23 @@ pub async fn ready(state: Data<AppState>) -> Result<HttpResponse, ApiError> {
     Ok(HttpResponse::Ok().json(serde_json::json!({
         "status": "ready",
         "model": state.config.model.name,
-        "sequences_at_once": state.metrics.engine_lane_width.get(),
+        "sequences_at_once": state.models.first().map_or(0, |model| model.metrics.engine_lane_width.get()),
     })))
 }
 
 /// All metrics.
-pub async fn metrics(state: Data<AppState>) -> HttpResponse {
-    state.metrics.ready.set(i64::from(state.ready().is_ok()));
-    HttpResponse::Ok()
+///
+/// # Errors
+/// They could not be written down, which does not happen.
+pub async fn metrics(state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+    state.refresh_metrics();
+    let metrics = state.metrics.clone();
+    // The system and the GPUs are asked.
+    let text = block(move || metrics.encode()).await;
+    let text = text.map_err(|e| EngineError::Failed(e.to_string()))?;
+    Ok(HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
-        .body(state.metrics.encode())
+        .body(text))
 }
 
 /// 404 in the one error shape.

@@ -51,12 +51,12 @@ async fn a_caller_who_floods_the_queue_does_not_keep_others_out() {
     // It may take half of the queue, and is told at once to come again for the rest.
     guarded
         .server
-        .metric_becomes("porthole_requests_waiting", 20.0)
+        .metric_becomes("porthole_requests_waiting{model=\"demo\"}", 20.0)
         .await;
     let late = ask(guest.expose(), "guest");
     guarded
         .server
-        .metric_becomes("porthole_requests_waiting", 21.0)
+        .metric_becomes("porthole_requests_waiting{model=\"demo\"}", 21.0)
         .await;
     drop(held);
     let mut refused = 0;
@@ -117,7 +117,10 @@ async fn a_key_is_one_caller_however_many_tokens_it_mints() {
         flood = rest;
     }
     assert_eq!(
-        guarded.server.metric("porthole_requests_waiting").await,
+        guarded
+            .server
+            .metric("porthole_requests_waiting{model=\"demo\"}")
+            .await,
         20.0
     );
 }
@@ -166,17 +169,17 @@ async fn priority_is_for_those_whose_key_allows_it() {
     let mut waiting = vec![ask(plain.expose(), "flexible", "flex")];
     guarded
         .server
-        .metric_becomes("porthole_requests_waiting", 1.0)
+        .metric_becomes("porthole_requests_waiting{model=\"demo\"}", 1.0)
         .await;
     waiting.push(ask(plain.expose(), "ordinary", "default"));
     guarded
         .server
-        .metric_becomes("porthole_requests_waiting", 2.0)
+        .metric_becomes("porthole_requests_waiting{model=\"demo\"}", 2.0)
         .await;
     waiting.push(ask(vip.expose(), "urgent", "priority"));
     guarded
         .server
-        .metric_becomes("porthole_requests_waiting", 3.0)
+        .metric_becomes("porthole_requests_waiting{model=\"demo\"}", 3.0)
         .await;
     // One slot, so that one after the other goes in.
     drop(one);

@@ -14,6 +14,7 @@ use porthole::{
         TokenLogprob, TokenUsage, Turn,
     },
     media::budget::ImageGeometry,
+    metrics::Activity,
     state::EngineState,
 };
 use serde_json::Value;
@@ -218,6 +219,7 @@ fn token(token: &Value) -> TokenLogprob {
 /// Tells the end, with the words said so far as tokens, when the stream is dropped.
 struct Running {
     running: Arc<AtomicUsize>,
+    _activity: Activity,
     said: usize,
     on_end: Option<OnEnd>,
 }
@@ -295,8 +297,11 @@ impl Prompt for FakePrompt {
             }
         };
         self.running.fetch_add(1, Ordering::SeqCst);
+        let mut activity = job.activity;
+        activity.run();
         let mut running = Running {
             running: self.running.clone(),
+            _activity: activity,
             said: 0,
             on_end: Some(job.on_end),
         };

@@ -20,6 +20,7 @@ mod images;
 mod jwt;
 mod layers;
 mod limits;
+mod metrics;
 mod minting;
 mod openapi;
 mod predict;

@@ -103,12 +103,12 @@ def metric(metric_name):
 
 def at_work():
     """Generations that run or wait."""
-    return metric("porthole_requests_running") + metric("porthole_requests_waiting")
+    return metric('porthole_requests_running{model="demo"}') + metric('porthole_requests_waiting{model="demo"}')
 
 
 def generated():
     """Tokens generated since the start."""
-    return metric("porthole_generation_tokens_total")
+    return metric('porthole_generation_tokens_total{model="demo"}')
 
 
 def wait_until(condition, seconds, what):

@@ -17,7 +17,7 @@ use porthole::{
         Effort, Engine, EngineError, Event, FinishReason, Input, Inquiry, Job, Part, Role,
         SamplingParams, TokenLogprob, TokenUsage, Turn, mistral::MistralEngine,
     },
-    metrics::Metrics,
+    metrics::{Activity, Metrics},
 };
 
 async fn engine_of(model: ModelConfig) -> Arc<MistralEngine> {
@@ -52,6 +52,7 @@ async fn try_answer(
     let job = Job {
         images: Arc::default(),
         sampling,
+        activity: Activity::unseen(),
         on_end: Box::new(|_| {}),
     };
     let mut events = prompt.generate(job).await?;

@@ -74,7 +74,9 @@ async fn an_engine_that_panics_is_told_and_comes_back() {
         assert_eq!(status, 200, "{json}");
         assert_eq!(json["choices"][0]["message"]["content"], story.answer);
         assert_eq!(
-            server.metric("porthole_engine_restarts_total").await,
+            server
+                .metric("porthole_engine_restarts_total{model=\"demo\"}")
+                .await,
             f64::from(cycle)
         );
     }

@@ -116,12 +116,17 @@ async fn answers_are_the_same_whatever_else_is_running() {
     }
     round(&server, &cases, 200, &mut seed).await;
     server
-        .metric_becomes("porthole_requests_running", 0.0)
+        .metric_becomes("porthole_requests_running{model=\"demo\"}", 0.0)
         .await;
     server
-        .metric_becomes("porthole_requests_waiting", 0.0)
+        .metric_becomes("porthole_requests_waiting{model=\"demo\"}", 0.0)
         .await;
-    assert_eq!(server.metric("porthole_engine_restarts_total").await, 0.0);
+    assert_eq!(
+        server
+            .metric("porthole_engine_restarts_total{model=\"demo\"}")
+            .await,
+        0.0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +137,12 @@ async fn a_lane_wider_than_proven_is_not_opened() {
         ..ModelConfig::default()
     })
     .await;
-    assert_eq!(server.metric("porthole_engine_lane_width").await, 1.0);
+    assert_eq!(
+        server
+            .metric("porthole_engine_lane_width{model=\"demo\"}")
+            .await,
+        1.0
+    );
     let server = Arc::new(server);
     round(&server, &cases(), 12, &mut 3).await;
 }
@@ -183,7 +193,9 @@ async fn leaving_a_stream_ends_its_generation() {
         .max_by_key(|case| case.completion_tokens)
         .unwrap();
     for plain in [false, true] {
-        let before = server.metric("porthole_generation_tokens_total").await;
+        let before = server
+            .metric("porthole_generation_tokens_total{model=\"demo\"}")
+            .await;
         if plain {
             let asked =
                 tokio::time::timeout(Duration::from_millis(60), server.chat(&story.body)).await;
@@ -198,9 +210,12 @@ async fn leaving_a_stream_ends_its_generation() {
             }
         }
         server
-            .metric_becomes("porthole_requests_running", 0.0)
+            .metric_becomes("porthole_requests_running{model=\"demo\"}", 0.0)
             .await;
-        let generated = server.metric("porthole_generation_tokens_total").await - before;
+        let generated = server
+            .metric("porthole_generation_tokens_total{model=\"demo\"}")
+            .await
+            - before;
         assert!(
             generated < story.completion_tokens as f64 / 2.0,
             "plain {plain}: {generated} tokens"

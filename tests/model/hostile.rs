@@ -22,7 +22,12 @@ async fn is_unharmed(server: &TestServer) {
             case.id
         );
     }
-    assert_eq!(server.metric("porthole_engine_restarts_total").await, 0.0);
+    assert_eq!(
+        server
+            .metric("porthole_engine_restarts_total{model=\"demo\"}")
+            .await,
+        0.0
+    );
 }
 
 fn content(json: &Value) -> &str {
@@ -156,10 +161,10 @@ async fn a_client_that_leaves_during_the_prompt_leaves_nothing_behind() {
     }
     is_unharmed(&server).await;
     server
-        .metric_becomes("porthole_requests_running", 0.0)
+        .metric_becomes("porthole_requests_running{model=\"demo\"}", 0.0)
         .await;
     server
-        .metric_becomes("porthole_requests_waiting", 0.0)
+        .metric_becomes("porthole_requests_waiting{model=\"demo\"}", 0.0)
         .await;
 }
 

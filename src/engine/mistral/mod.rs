@@ -30,7 +30,10 @@ use super::{
     Engine, EngineError, EventStream, Health, Inquiry, Job, ModelInfo, Prompt, PromptTokens,
     convert, lane::Lane, neutralize::Neutralizer,
 };
-use crate::{config::ModelConfig, metrics::Metrics};
+use crate::{
+    config::ModelConfig,
+    metrics::{Metrics, ModelMetrics},
+};
 use grammar::{CallTokens, Grammars};
 use prepare::Prepared;
 use template::ChatTemplate;
@@ -47,7 +50,7 @@ struct Shared {
     runner: RwLock<Arc<MistralRs>>,
     lane: Arc<Lane>,
     health: watch::Sender<Health>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ModelMetrics>,
     info: ModelInfo,
     defaults: Option<ModelGenerationDefaults>,
     neutralizer: Neutralizer,
@@ -92,8 +95,8 @@ impl MistralEngine {
             never: loaded.never,
             salt: uuid::Uuid::new_v4().as_u64_pair().0,
             fault: Arc::new(AtomicBool::new(false)),
+            metrics: metrics.model(&config.name),
             config,
-            metrics,
         });
         supervisor::probe(&shared).await?;
         let width = self_check::proven_width(&shared, loaded.on_cpu).await;
@@ -166,7 +169,8 @@ impl Prompt for Prepared {
         // As deep as the answer is long: the engine never waits for a slow reader, and what a
         // reader can make it hold is bounded by max_tokens.
         let (events, mut stream) = mpsc::unbounded_channel();
-        tokio::spawn(sequence::run(shared, sequence, events, job.on_end));
+        let seen = (job.activity, job.on_end);
+        tokio::spawn(sequence::run(shared, sequence, events, seen));
         Ok(Box::pin(futures::stream::poll_fn(move |context| {
             stream.poll_recv(context)
         })))

@@ -20,7 +20,7 @@ use crate::{
     engine::{
         self, EngineError, Event, FinishReason, Health, OnEnd, TokenUsage, convert, lane::Cohort,
     },
-    metrics::GaugeGuard,
+    metrics::Activity,
 };
 
 /// How long a cancelled sequence may take to end. A prompt cannot be interrupted, so this must
@@ -70,8 +70,12 @@ enum Outcome {
 }
 
 /// Runs one generation and sends its events, until `events` is closed.
-pub(super) async fn run(shared: Arc<Shared>, job: Job, events: Events, on_end: OnEnd) {
-    let waiting = GaugeGuard::new(&shared.metrics.waiting);
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    job: Job,
+    events: Events,
+    (mut activity, on_end): (Activity, OnEnd),
+) {
     let place = tokio::select! {
         place = shared.lane.enter(job.cohort.clone()) => place,
         () = events.closed() => return,
@@ -80,14 +84,11 @@ pub(super) async fn run(shared: Arc<Shared>, job: Job, events: Events, on_end: O
         let _ = events.send(Err(error));
         return;
     }
-    drop(waiting);
-    let running = GaugeGuard::new(&shared.metrics.running);
+    activity.run();
     let (prompt, image) = (job.prompt_tokens, job.image_tokens);
     let generated = run_in_lane(&shared, job, &events).await;
     let (completion, reasoning) = (generated.all, generated.thoughts);
-    shared.metrics.prompt_tokens.inc_by(prompt as u64);
-    shared.metrics.generation_tokens.inc_by(completion as u64);
-    drop(running);
+    drop(activity);
     drop(place);
     on_end(TokenUsage {
         prompt,

@@ -8,8 +8,9 @@ use image::RgbImage;
 use tokio::sync::mpsc;
 
 use super::{Shared, load, prepare::Prepared, sequence};
-use crate::engine::{
-    Event, Health, Input, Inquiry, Job, Part, Role, SamplingParams, Turn, convert,
+use crate::{
+    engine::{Event, Health, Input, Inquiry, Job, Part, Role, SamplingParams, Turn, convert},
+    metrics::Activity,
 };
 
 /// Probes on the restarted thread before the model is loaded anew.
@@ -102,6 +103,7 @@ pub(super) async fn generate(
     let job = Job {
         images: Arc::new(images.to_vec()),
         sampling,
+        activity: Activity::unseen(),
         on_end: Box::new(|_| {}),
     };
     let job = sequence::Job::new(

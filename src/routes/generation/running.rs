@@ -5,8 +5,9 @@ use std::{
     task::{Poll, ready},
 };
 
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, stream};
 
+use super::observed::Observed;
 use crate::{
     admission::{Permit, Slot},
     audit::Record,
@@ -15,31 +16,45 @@ use crate::{
     error::ApiError,
     limits::{Entry, Reservation},
     media::DecodedPermit,
+    metrics::{Finish, Metrics, ModelMetrics},
 };
 
 /// What a request holds while the engine works on it, and what that has cost.
 pub(super) struct Work {
     used: Mutex<Option<TokenUsage>>,
     account: Option<(Reservation, Slot)>,
-    record: Arc<Record>,
+    tally: Tally,
     _held: (DecodedPermit, Arc<Entry>),
+}
+
+/// Where the tokens of a request are written down.
+pub(super) struct Tally {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) model: Arc<ModelMetrics>,
+    /// The key that pays, if one does.
+    pub(super) key: Option<String>,
+    pub(super) record: Arc<Record>,
 }
 
 impl Work {
     pub(super) fn new(
         account: (Reservation, Slot),
-        record: Arc<Record>,
+        tally: Tally,
         held: (DecodedPermit, Arc<Entry>),
     ) -> Self {
         Self {
             used: Mutex::new(None),
             account: Some(account),
-            record,
+            tally,
             _held: held,
         }
     }
 
+    /// Adds what one sequence was, once the engine has let go of it.
     pub(super) fn add(&self, usage: TokenUsage) {
+        let model = &self.tally.model;
+        model.prompt_tokens.inc_by(usage.prompt as u64);
+        model.generation_tokens.inc_by(usage.completion as u64);
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         *used = Some(used.map_or(usage, |before| before.and(usage)));
     }
@@ -53,21 +68,32 @@ impl Drop for Work {
             let worked = (usage.prompt + usage.completion) as u64;
             reservation.settle(worked);
             slot.worked(worked);
-            self.record
+            let tally = &self.tally;
+            tally.metrics.charged(tally.key.as_deref(), usage);
+            tally
+                .record
                 .note(|fields| fields.completion_tokens = Some(usage.completion));
         }
     }
 }
 
-/// The events, with what the audit line tells of them noted.
+/// The events, with what is measured of them and what the audit line tells of them noted.
 pub(super) fn noted(
     events: impl Stream<Item = Result<(usize, Event), EngineError>> + 'static,
     permit: Permit,
     record: Arc<Record>,
+    mut observed: Observed,
 ) -> impl Stream<Item = Result<(usize, Event), ApiError>> + 'static {
     let mut silent = true;
-    events.map(move |event| {
+    let mut events = Box::pin(events);
+    stream::poll_fn(move |context| {
         let _held = &permit;
+        let Some(event) = ready!(events.as_mut().poll_next(context)) else {
+            // Where the last answer has not ended, the events broke off.
+            observed.ends(Finish::Error);
+            return Poll::Ready(None);
+        };
+        observed.see(&event);
         match &event {
             Ok((_, Event::Finished { reason, .. })) => {
                 record.note(|fields| fields.finish_reason = Some(reason.word()));
@@ -78,7 +104,7 @@ pub(super) fn noted(
             }
             Ok(_) | Err(_) => {}
         }
-        event.map_err(ApiError::from)
+        Poll::Ready(Some(event.map_err(ApiError::from)))
     })
 }
 
