@@ -7,20 +7,40 @@
   args:
     - |
       set -eu
-      # A volume that is complete needs no hub: pods must restart when that is away.
-      done="$TARGET/.complete-$REVISION"
-      if [ -f "$done" ]; then
-        echo "$TARGET has $REPOSITORY at $REVISION"
+      # What is complete needs no hub: pods must restart when that is away.
+      if [ -d "$TARGET" ]; then
+        echo "$TARGET is there"
         exit 0
       fi
-      if ! command -v hf >/dev/null; then
-        python3 -m pip install --quiet --no-cache-dir --disable-pip-version-check --target /tmp/hub "huggingface_hub==$HUB_VERSION"
-        export PYTHONPATH=/tmp/hub PATH="/tmp/hub/bin:$PATH"
+      if ! python3 -c 'import huggingface_hub' 2>/dev/null; then
+        export PYTHONPATH="$HOME/hub"
+        python3 -m pip install --quiet --no-cache-dir --disable-pip-version-check --target "$PYTHONPATH" "huggingface_hub==$HUB_VERSION"
       fi
+      exec python3 - <<'PYTHON'
+      import os, pathlib, shutil
+      from huggingface_hub import snapshot_download
+
+      target = pathlib.Path(os.environ["TARGET"])
+      part = target.with_name(target.name + ".part")
       # safetensors are what the server reads; many repositories have the weights in other formats too.
-      hf download "$REPOSITORY" --revision "$REVISION" --local-dir "$TARGET" \
-        --exclude '*.bin' --exclude '*.pth' --exclude '*.pt' --exclude '*.onnx' --exclude 'original/*'
-      touch "$done"
+      wanted = dict(
+          repo_id=os.environ["REPOSITORY"], revision=os.environ["REVISION"], local_dir=part,
+          ignore_patterns=["*.bin", "*.pth", "*.pt", "*.onnx", "original/*"],
+      )
+      snapshot_download(**wanted)
+      # Where the hub cannot be reached that returns what is there, complete or not; a dry run does not.
+      left = [file.filename for file in snapshot_download(dry_run=True, **wanted) if file.will_download]
+      if left:
+          raise SystemExit(f"not complete: {left}")
+      shutil.rmtree(part / ".cache", ignore_errors=True)
+      try:
+          part.rename(target)
+      except OSError:
+          # Another pod was first.
+          if not target.is_dir():
+              raise
+      print(f"{target} is complete")
+      PYTHON
   env:
     - {name: REPOSITORY, value: {{ .Values.weights.download.repository | quote }}}
     - {name: REVISION, value: {{ .Values.weights.download.revision | quote }}}

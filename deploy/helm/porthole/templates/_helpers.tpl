@@ -85,8 +85,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- include "porthole.toml" $config -}}
 {{- end -}}
 
+{{/*
+Where the model is in the volume. Each revision that is downloaded has a folder of its own: pods that run
+still read theirs.
+*/}}
 {{- define "porthole.modelFolder" -}}
 {{- $folder := default (base .Values.weights.download.repository) .Values.weights.folder -}}
+{{- if eq .Values.weights.source "download" -}}
+{{- $folder = printf "%s/%s" $folder .Values.weights.download.revision -}}
+{{- end -}}
 {{- printf "%s/%s" .Values.weights.mountPath $folder -}}
 {{- end -}}
 
