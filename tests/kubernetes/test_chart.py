@@ -7,7 +7,7 @@ import tomllib
 import pytest
 import yaml
 
-from cases import BAD, CHART, GOOD, ROOT
+from cases import BAD, CHART, GOOD, REDIS, ROOT
 from conftest import HELM, render, template
 
 
@@ -72,11 +72,12 @@ def test_the_grace_period_is_as_long_as_the_drains(case):
 HOT = [
     {"limits": {"default": {"requests_per_minute": 5}}},
     {"limits": {"models": [{"model": "demo", "limits": {"requests_per_minute": 5}}]}},
+    {"limits": {"max_queue_length": 5, "on_redis_error": "deny"}},
     {"log": {"filter": "debug"}},
 ]
 COLD = [
     {"server": {"max_connections": 5}},
-    {"limits": {"max_queue_length": 5}},
+    {"limits": {"redis_url": "redis://redis:6379"}},
     {"log": {"audit": False}},
     {"model": {"context_length": 512}},
     {"models": [{"id": "a/b", "name": "b"}]},
@@ -84,7 +85,7 @@ COLD = [
 
 
 def pod_template(config):
-    done = template({"config": config})
+    done = template({"config": config, "networkPolicy": {"redis": REDIS}})
     assert done.returncode == 0, done.stderr
     (deployment,) = [o for o in yaml.safe_load_all(done.stdout) if o["kind"] == "Deployment"]
     return deployment["spec"]["template"]

@@ -57,6 +57,9 @@ def environment(rendering, folder):
     for name in ("CERTIFICATE", "KEY"):
         if f"PORTHOLE__SERVER__TLS_{name}" in found:
             found[f"PORTHOLE__SERVER__TLS_{name}"] = str(folder / name)
+    # What the server does not know yet it would refuse.
+    for key in pending("config"):
+        found.pop("PORTHOLE__" + key.upper().replace(".", "__"), None)
     return {key: value for key, value in os.environ.items() if not key.startswith("PORTHOLE__")} | found
 
 

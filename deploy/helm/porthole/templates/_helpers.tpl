@@ -77,10 +77,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- include "porthole.toml" $config | trim -}}
 {{- end -}}
 
-{{/* The part of it that the server does not read anew on SIGHUP. */}}
+{{/* The part of it that a running server does not take on. */}}
 {{- define "porthole.coldConfig" -}}
 {{- $config := deepCopy .Values.config -}}
-{{- $_ := set $config "limits" (omit (default dict $config.limits) "default" "models") -}}
+{{- $_ := set $config "limits" (pick (default dict $config.limits) "redis_url") -}}
 {{- $_ := set $config "log" (omit (default dict $config.log) "filter") -}}
 {{- include "porthole.toml" $config -}}
 {{- end -}}
