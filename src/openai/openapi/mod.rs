@@ -3,7 +3,9 @@
 
 mod answers;
 mod chat;
+mod messages;
 mod requests;
+mod responses;
 mod schema;
 
 use serde_json::{Map, Value, json};
@@ -37,7 +39,13 @@ pub fn document() -> Value {
 }
 
 fn schemas() -> Value {
-    let parts = [chat::schemas(), requests::schemas(), answers::schemas()];
+    let parts = [
+        chat::schemas(),
+        messages::schemas(),
+        requests::schemas(),
+        responses::schemas(),
+        answers::schemas(),
+    ];
     let schemas = parts.into_iter().flatten();
     let schemas: Map<String, Value> = schemas
         .map(|(name, schema)| (name.into(), schema))
