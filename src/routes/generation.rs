@@ -248,7 +248,7 @@ impl Waiting {
             () = session.revoked() => return Err(AuthError::Invalid("revoked").into()),
         };
         let record = self.record;
-        record.note(|fields| fields.queue_ms = Some(millis(since.elapsed())));
+        record.note(|fields| *fields.queue_ms.get_or_insert(0.0) += millis(since.elapsed()));
         let since = Instant::now();
         let decoded = state.media.decode(ready.images).await?;
         record.note(|fields| {

@@ -122,12 +122,14 @@ fn operation(
         );
     }
     if let Some(event) = answers.get(1) {
-        let description = format!("Server-sent events, each with a {event}.");
-        let data = json!({
-            "type": "string",
+        let description =
+            format!("Server-sent events, each with a {event}, or with an Error as the last.");
+        let end = json!({ "const": "[DONE]" });
+        let json = json!({
             "contentMediaType": "application/json",
-            "contentSchema": reference(event),
+            "contentSchema": { "anyOf": [reference(event), reference("Error")] },
         });
+        let data = json!({ "type": "string", "anyOf": [end, json] });
         // Of one event, as OpenAPI has it for streams of events.
         let schema = json!({
             "type": "object",

@@ -53,8 +53,10 @@ impl Drop for Work {
             let worked = (usage.prompt + usage.completion) as u64;
             reservation.settle(worked);
             slot.worked(worked);
-            self.record
-                .note(|fields| fields.completion_tokens = Some(usage.completion));
+            // A request of several prompts has several of these.
+            self.record.note(|fields| {
+                *fields.completion_tokens.get_or_insert(0) += usage.completion;
+            });
         }
     }
 }
@@ -74,7 +76,10 @@ pub(super) fn noted(
             }
             Ok(_) if silent => {
                 silent = false;
-                record.note(|fields| fields.first_token_ms = Some(record.elapsed_ms()));
+                let now = record.elapsed_ms();
+                record.note(|fields| {
+                    fields.first_token_ms.get_or_insert(now);
+                });
             }
             Ok(_) | Err(_) => {}
         }
