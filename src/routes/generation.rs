@@ -270,7 +270,7 @@ impl Waiting {
         };
         // It still waits while its images are decoded.
         let decoding = GaugeGuard::new(&self.model.waiting);
-        record.note(|fields| fields.queue_ms = Some(millis(since.elapsed())));
+        record.note(|fields| *fields.queue_ms.get_or_insert(0.0) += millis(since.elapsed()));
         let since = Instant::now();
         let any = !ready.images.is_empty();
         let decoded = state.media.decode(ready.images).await;

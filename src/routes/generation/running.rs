@@ -71,9 +71,10 @@ impl Drop for Work {
             slot.worked(worked);
             let tally = &self.tally;
             tally.metrics.charged(tally.key.as_deref(), usage);
-            tally
-                .record
-                .note(|fields| fields.completion_tokens = Some(usage.completion));
+            // A request of several prompts has several of these.
+            tally.record.note(|fields| {
+                *fields.completion_tokens.get_or_insert(0) += usage.completion;
+            });
         }
     }
 }
@@ -101,7 +102,10 @@ pub(super) fn noted(
             }
             Ok(_) if silent => {
                 silent = false;
-                record.note(|fields| fields.first_token_ms = Some(record.elapsed_ms()));
+                let now = record.elapsed_ms();
+                record.note(|fields| {
+                    fields.first_token_ms.get_or_insert(now);
+                });
             }
             Ok(_) | Err(_) => {}
         }
