@@ -1,6 +1,10 @@
 //! The binary: arguments, logging, configuration, then the application.
 
-use std::{io::Write, process::ExitCode, sync::Arc};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use clap::Parser;
 use porthole::{
@@ -29,6 +33,37 @@ fn give_large_buffers_back() {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 16 << 20);
     }
+}
+
+/// Takes standard output away from everybody but the audit log: the engine prints what it finds in
+/// a GGUF file there, and a reader of audit lines is promised nothing but those. What is printed on
+/// it from now on goes to stderr.
+#[cfg(unix)]
+fn take_stdout() -> io::Result<std::fs::File> {
+    use std::os::fd::AsFd;
+
+    let out = io::stdout().as_fd().try_clone_to_owned()?;
+    // SAFETY: both descriptors are open, as std has seen to at the start, and stdout's number is
+    // only pointed elsewhere; nobody owns it who would close it.
+    if unsafe { libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(out.into())
+}
+
+#[cfg(not(unix))]
+fn take_stdout() -> io::Result<io::Stdout> {
+    Ok(io::stdout())
+}
+
+/// The audit log, which has standard output for itself whether or not it is on.
+fn audit_log(on: bool, metrics: Arc<Metrics>) -> io::Result<AuditLog> {
+    let stdout = take_stdout()?;
+    Ok(if on {
+        AuditLog::to(stdout, metrics)
+    } else {
+        AuditLog::off(metrics)
+    })
 }
 
 async fn run() -> ExitCode {
@@ -77,10 +112,9 @@ async fn serve(config: Config) -> ExitCode {
         .all_models()
         .map(|_| watch::channel(EngineState::Loading))
         .unzip();
-    let audit = if config.log.audit {
-        AuditLog::to(std::io::stdout(), metrics.clone())
-    } else {
-        AuditLog::off(metrics.clone())
+    let audit = match audit_log(config.log.audit, metrics.clone()) {
+        Ok(audit) => audit,
+        Err(e) => return fail(&format!("standard output: {e}")),
     };
     let parts = Parts {
         config: config.clone(),

@@ -329,3 +329,6 @@ fn keep_allowed(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
