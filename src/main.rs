@@ -1,6 +1,9 @@
 //! The binary: arguments, logging, configuration, then the application.
 
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::Parser;
 use porthole::{
@@ -34,6 +37,27 @@ fn give_large_buffers_back() {
     }
 }
 
+/// Takes standard output away from everybody but the audit log: the engine prints what it finds in
+/// a GGUF file there, and a reader of audit lines is promised nothing but those. What is printed on
+/// it from now on goes to stderr.
+#[cfg(unix)]
+fn take_stdout() -> io::Result<std::fs::File> {
+    use std::os::fd::AsFd;
+
+    let out = io::stdout().as_fd().try_clone_to_owned()?;
+    // SAFETY: both descriptors are open, as std has seen to at the start, and stdout's number is
+    // only pointed elsewhere; nobody owns it who would close it.
+    if unsafe { libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(out.into())
+}
+
+#[cfg(not(unix))]
+fn take_stdout() -> io::Result<io::Stdout> {
+    Ok(io::stdout())
+}
+
 async fn run() -> ExitCode {
     let cli = Cli::parse();
     let overrides = cli.overrides();
@@ -44,10 +68,13 @@ async fn run() -> ExitCode {
         Err(problems) => return fail(&problems.to_string()),
     };
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => match serve(config, overrides).await {
-            Ok(End::Asked) => ExitCode::SUCCESS,
-            Ok(End::ModelLost) => ExitCode::from(MODEL_LOST),
-            Err(reason) => fail(&reason),
+        Command::Serve => match take_stdout() {
+            Ok(stdout) => match serve(config, overrides, stdout).await {
+                Ok(End::Asked) => ExitCode::SUCCESS,
+                Ok(End::ModelLost) => ExitCode::from(MODEL_LOST),
+                Err(reason) => fail(&reason),
+            },
+            Err(error) => fail(&format!("standard output: {error}")),
         },
         Command::Check => match check::report(&config) {
             Ok(report) => {

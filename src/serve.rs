@@ -4,7 +4,7 @@
 mod reload;
 mod signals;
 
-use std::{sync::Arc, time::Duration};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -28,11 +28,15 @@ pub enum End {
     ModelLost,
 }
 
-/// Serves until told to stop.
+/// Serves until told to stop; audit lines go to `audit`, where they are wanted.
 ///
 /// # Errors
 /// In words for the operator: the server cannot start, or failed.
-pub async fn serve(config: Config, overrides: Overrides) -> Result<End, String> {
+pub async fn serve(
+    config: Config,
+    overrides: Overrides,
+    audit: impl Write + Send + 'static,
+) -> Result<End, String> {
     let log = telemetry::init(&config.log);
     let traces = Traces::start(&config.telemetry)?;
     let metrics = Arc::new(Metrics::default());
@@ -41,7 +45,7 @@ pub async fn serve(config: Config, overrides: Overrides) -> Result<End, String> 
         .map(|_| watch::channel(EngineState::Loading))
         .unzip();
     let audit = if config.log.audit {
-        AuditLog::to(std::io::stdout(), metrics.clone())
+        AuditLog::to(audit, metrics.clone())
     } else {
         AuditLog::off(metrics.clone())
     };

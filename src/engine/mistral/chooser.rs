@@ -22,6 +22,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::{grammar::Rule, sampling};
 
 #[cfg(test)]
+mod apart;
+#[cfg(test)]
 mod tests;
 
 /// What a token is.
@@ -368,3 +370,8 @@ fn keep_allowed(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod apart;
+#[cfg(test)]
+mod tests;
