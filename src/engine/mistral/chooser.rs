@@ -370,8 +370,3 @@ fn keep_allowed(
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod apart;
-#[cfg(test)]
-mod tests;
