@@ -30,3 +30,4 @@ mod smuggling;
 mod ssrf;
 mod tls;
 mod tools;
+mod tracing;
