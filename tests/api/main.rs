@@ -32,3 +32,4 @@ mod smuggling;
 mod ssrf;
 mod tls;
 mod tools;
+mod tracing;

@@ -107,6 +107,8 @@ export PORTHOLE_TEST_URL=http://127.0.0.1:$port
 export PORTHOLE_TEST_ADMIN_URL=http://127.0.0.1:$admin_port
 export PORTHOLE_TEST_IMAGES_URL=http://127.0.0.1:$images_port
 export PORTHOLE_TEST_DEMO=$root/models/demo
+# Some tests start a server of their own.
+export PORTHOLE_TEST_BINARY=$binary
 # Larger than what sockets buffer, so that a refusal meets a client that is still sending, and small
 # enough to send in no time.
 export PORTHOLE_TEST_MAX_BODY_BYTES=8388608
