@@ -110,6 +110,9 @@ def test_the_numbers_are_those_of_the_traffic(scene):
     assert total('porthole_overload_refusals_total{reason="queue"}') == scene.statuses[503]
     assert total('porthole_requests_finished_total{reason="cancelled"}') == rounds
     assert total('porthole_requests_finished_total{reason="length"}') == rounds + 2
+    # Redis was there all the time.
+    assert total("porthole_limits_redis_up") == 1
+    assert total("porthole_limits_redis_errors_total") == 0
     assert total("porthole_key_tokens_total") == total(
         "porthole_prompt_tokens_total + porthole_generation_tokens_total"
     )
