@@ -110,12 +110,18 @@ def test_the_numbers_are_those_of_the_traffic(scene):
     assert total('porthole_overload_refusals_total{reason="queue"}') == scene.statuses[503]
     assert total('porthole_requests_finished_total{reason="cancelled"}') == rounds
     assert total('porthole_requests_finished_total{reason="length"}') == rounds + 2
-    # Redis was there all the time.
-    assert total("porthole_limits_redis_up") == 1
-    assert total("porthole_limits_redis_errors_total") == 0
     assert total("porthole_key_tokens_total") == total(
         "porthole_prompt_tokens_total + porthole_generation_tokens_total"
     )
+
+
+def test_redis_never_refused(scene):
+    """A slow machine may make Redis late; but whatever it was asked for, it could do."""
+    # Places are renewed every ten seconds, also when nobody has one.
+    time.sleep(max(0, scene.start + 25 - time.time()))
+    log = (scene.porthole.work / "porthole.log").read_text(encoding="utf-8")
+    assert "Redis counts the limits" in log
+    assert "Redis refuses to count" not in log
 
 
 def test_a_bad_certificate_is_an_alert(scene):
