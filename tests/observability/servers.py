@@ -101,6 +101,8 @@ class Porthole:
         self.session = requests.Session()
         self.session.verify = str(work / "ca.pem")
         self.session.trust_env = False
+        # As many as a crowd needs.
+        self.session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=32))
         self.images_url = self.process = self.environment = None
         self.keys = {}
 

@@ -50,9 +50,15 @@ def test_every_alert_is_tested_both_ways():
 
 # One number or word changed, each in a way that one file of tests must see.
 CHANGES = {
-    "a threshold": ("> 14.4 * 0.001", "> 144 * 0.001", "rules_slo_test.yml"),
+    "the first pair of windows": ("> 14.4 * 0.001", "> 144 * 0.001", "rules_slo_test.yml"),
+    "the second pair of windows": ("> 6 * 0.01", "> 60 * 0.01", "rules_slo_test.yml"),
+    "the longest windows": ("> 1 * 0.001", "> 10 * 0.001", "rules_slo_test.yml"),
     "a status": ('status=~"5.."', 'status=~"4.."', "rules_slo_test.yml"),
-    "a gauge the wrong way": ("porthole_keys_file_valid == 0", "porthole_keys_file_valid == 1", "rules_test.yml"),
+    "a gauge the wrong way": (
+        "porthole_keys_file_valid == 0",
+        "porthole_keys_file_valid == 1",
+        "rules_upkeep_test.yml",
+    ),
     "no exception": (" unless on (namespace, job, instance) porthole_draining == 1", "", "rules_test.yml"),
 }
 

@@ -61,6 +61,10 @@ impl Shared {
     async fn send(&self, mut link: Link, batch: &[Job], load: bool, renew: bool) {
         link.connection.set_response_timeout(RESPONSE);
         let mut sent = self.pipe(batch, load, renew);
+        // Nobody is inside to be renewed; the library calls an empty pipeline an error.
+        if sent.is_empty() {
+            return;
+        }
         let mut result = sent.query_async::<()>(&mut link.connection).await;
         // Somebody has made the server forget its scripts; none of the calls was done.
         let unknown = ErrorKind::Server(ServerErrorKind::NoScript);
