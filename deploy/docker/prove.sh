@@ -194,6 +194,7 @@ prove() {
   echo "written: $(cd "$volumes" && find . -type f | sort | tr '\n' ' ')"
 }
 
+# shellcheck disable=SC2317  # called by the trap
 cleanup() {
   [ -z "${unshare:-}" ] || kill -KILL "$unshare" 2>/dev/null || true
   if [ -n "${container:-}" ]; then
