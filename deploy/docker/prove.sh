@@ -141,7 +141,9 @@ start() {
   runner=$!
   network=()
   local tries=0
-  until server=$(pgrep -P "$runner") && [ "$(tr '\0' ' ' <"/proc/$server/cmdline")" = "porthole " ]; do
+  # A shell of this script, then unshare, then process 1.
+  until unshare=$(pgrep -P "$runner") && server=$(pgrep -P "$unshare") &&
+    [ "$(tr '\0' ' ' <"/proc/$server/cmdline")" = "porthole " ]; do
     [ $((tries += 1)) -lt 300 ] || fail "it does not start"
     sleep 0.1
   done
@@ -192,8 +194,9 @@ prove() {
   echo "written: $(cd "$volumes" && find . -type f | sort | tr '\n' ' ')"
 }
 
+# shellcheck disable=SC2317  # called by the trap
 cleanup() {
-  [ -z "${runner:-}" ] || kill -KILL "$runner" 2>/dev/null || true
+  [ -z "${unshare:-}" ] || kill -KILL "$unshare" 2>/dev/null || true
   if [ -n "${container:-}" ]; then
     buildah umount "$container" >/dev/null
     buildah rm "$container" >/dev/null
@@ -201,11 +204,20 @@ cleanup() {
   [ -z "${volumes:-}" ] || rm -rf "$volumes"
 }
 
-trap cleanup EXIT
-base_images
-build
-read_configuration
-say "size"
-du -sh --apparent-size "$root" "$root/usr/local/bin/porthole" "$root/usr/share/porthole" "$root/usr/share/licenses"
-prove
-say "proven"
+# A function, so that the script is read whole before it starts what takes long.
+main() {
+  trap cleanup EXIT
+  base_images
+  build
+  read_configuration
+  say "size"
+  local part
+  for part in . usr/local/bin/porthole usr/share/porthole usr/share/licenses/porthole; do
+    (cd "$root" && du -sh --apparent-size "$part")
+  done
+  prove
+  say "proven"
+}
+
+main
+exit
