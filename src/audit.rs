@@ -9,6 +9,7 @@ use std::{
     io::Write,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
     time::{Duration, Instant},
@@ -17,7 +18,10 @@ use std::{
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::metrics::Metrics;
+use crate::{
+    metrics::Metrics,
+    trace::{Incoming, RequestTrace, Tracer},
+};
 
 /// Lines that may wait for a slow reader.
 const BACKLOG: usize = 16_384;
@@ -26,15 +30,21 @@ const BACKLOG: usize = 16_384;
 #[derive(Debug, Clone)]
 pub struct AuditLog {
     lines: Option<SyncSender<String>>,
+    /// Lines that are not written yet.
+    unwritten: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
+    tracer: Option<Tracer>,
 }
 
 impl AuditLog {
     /// Writes to `out`, from a thread of its own.
     pub fn to(mut out: impl Write + Send + 'static, metrics: Arc<Metrics>) -> Self {
         let (sender, lines) = sync_channel::<String>(BACKLOG);
+        let unwritten = Arc::new(AtomicUsize::new(0));
+        let left = unwritten.clone();
         std::thread::spawn(move || {
             while let Ok(mut line) = lines.recv() {
+                let mut count = 1;
                 line.push('\n');
                 // What has piled up goes out in one write.
                 while line.len() < 1 << 16
@@ -42,8 +52,10 @@ impl AuditLog {
                 {
                     line.push_str(&next);
                     line.push('\n');
+                    count += 1;
                 }
                 let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+                left.fetch_sub(count, Ordering::SeqCst);
                 if written.is_err() {
                     return;
                 }
@@ -51,7 +63,9 @@ impl AuditLog {
         });
         Self {
             lines: Some(sender),
+            unwritten,
             metrics,
+            tracer: None,
         }
     }
 
@@ -59,19 +73,41 @@ impl AuditLog {
     pub fn off(metrics: Arc<Metrics>) -> Self {
         Self {
             lines: None,
+            unwritten: Arc::default(),
             metrics,
+            tracer: None,
         }
     }
 
-    /// The record of a request that has just come in.
-    pub fn open(&self) -> Arc<Record> {
+    /// Waits until all lines are written, or `patience` is over: their reader may be slow.
+    pub async fn flush(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        while self.unwritten.load(Ordering::SeqCst) > 0 && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The same, with a trace of each request beside its line.
+    #[must_use]
+    pub fn traced(mut self, tracer: Option<Tracer>) -> Self {
+        self.tracer = tracer;
+        self
+    }
+
+    /// The record of a request that has just come in; where requests are traced, `incoming` is
+    /// asked which trace it belongs to.
+    pub fn open(&self, incoming: impl FnOnce() -> Incoming) -> Arc<Record> {
+        let tracer = self.tracer.as_ref();
+        let trace = tracer.map(|tracer| tracer.begin(&incoming()));
         Arc::new(Record {
             log: self.clone(),
             started: Instant::now(),
             fields: Mutex::new(Fields {
                 time: Some(Timestamp::now()),
+                trace_id: trace.as_ref().map(RequestTrace::id),
                 ..Fields::default()
             }),
+            trace,
         })
     }
 }
@@ -82,12 +118,18 @@ pub struct Record {
     log: AuditLog,
     started: Instant,
     fields: Mutex<Fields>,
+    trace: Option<RequestTrace>,
 }
 
 impl Record {
     /// Adds to what is known.
     pub fn note(&self, change: impl FnOnce(&mut Fields)) {
         change(&mut self.lock());
+    }
+
+    /// Its trace, where requests are traced.
+    pub fn trace(&self) -> Option<&RequestTrace> {
+        self.trace.as_ref()
     }
 
     /// When the request came in.
@@ -125,15 +167,20 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let Some(lines) = &self.log.lines else { return };
         let fields = self
             .fields
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
+        if let Some(trace) = &mut self.trace {
+            trace.finish(fields);
+        }
+        let Some(lines) = &self.log.lines else { return };
         let Ok(line) = serde_json::to_string(fields) else {
             return;
         };
+        self.log.unwritten.fetch_add(1, Ordering::SeqCst);
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = lines.try_send(line) {
+            self.log.unwritten.fetch_sub(1, Ordering::SeqCst);
             self.log.metrics.audit_lines_lost.inc();
         }
     }
@@ -151,6 +198,9 @@ pub struct Fields {
     pub time: Option<Timestamp>,
     /// The id in `x-request-id`.
     pub request_id: String,
+    /// The trace that it belongs to, where requests are traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// The client's address, seen through trusted proxies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<std::net::IpAddr>,

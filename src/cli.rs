@@ -1,12 +1,17 @@
 //! The command line.
 
+pub mod bench;
 pub mod key;
 
-use std::path::PathBuf;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
 
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Overrides};
+use bench::BenchArgs;
 use key::KeyCommand;
 
 /// An OpenAI-compatible gateway with a vision-language model in its own process.
@@ -39,6 +44,8 @@ pub enum Command {
     Key(Box<KeyCommand>),
     /// Ask the running server whether it lives; the exit code is the answer.
     Healthcheck,
+    /// Load any OpenAI-compatible server and measure throughput and latency.
+    Bench(Box<BenchArgs>),
 }
 
 impl Cli {
@@ -52,6 +59,14 @@ impl Cli {
     }
 }
 
+/// The loopback address of the same family.
+pub fn loopback_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    }
+}
+
 /// Asks the server of this configuration for `/health`.
 ///
 /// # Errors
@@ -59,10 +74,7 @@ impl Cli {
 pub async fn healthcheck(config: &Config) -> Result<(), String> {
     let mut address = config.server.bind;
     if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
+        address.set_ip(loopback_of(address.ip()));
     }
     let tls = !config.server.tls_certificate.as_os_str().is_empty();
     let scheme = if tls { "https" } else { "http" };

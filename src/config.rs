@@ -6,14 +6,16 @@ mod limits;
 mod load;
 mod secret;
 mod server;
+mod telemetry;
 
 use serde::{Deserialize, Serialize};
 
-pub use auth::{AuthConfig, IssuerConfig};
+pub use auth::{AuthConfig, IssuerConfig, StartUpKey};
 pub use limits::{LimitsConfig, ModelLimits, OnRedisError};
 pub use load::{ConfigProblems, Overrides};
 pub use secret::Secret;
 pub use server::ServerConfig;
+pub use telemetry::{OtlpProtocol, TelemetryConfig};
 
 /// Everything an operator can set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,39 @@ pub struct Config {
     pub images: ImagesConfig,
     /// What is written to the log.
     pub log: LogConfig,
+    /// Where traces go.
+    pub telemetry: TelemetryConfig,
+}
+
+impl Config {
+    /// Sections in which `new` differs where only a start takes it on: not the limits themselves, nor
+    /// what is written to the log.
+    pub fn fixed_changes(&self, new: &Self) -> Vec<&'static str> {
+        let limits = |config: &Self| LimitsConfig {
+            redis_url: config.limits.redis_url.clone(),
+            store: config.limits.store.clone(),
+            ..LimitsConfig::default()
+        };
+        let log = |config: &Self| LogConfig {
+            filter: String::new(),
+            ..config.log.clone()
+        };
+        let pairs = [
+            ("server", self.server == new.server),
+            ("auth", self.auth == new.auth),
+            (
+                "limits.redis_url, limits.store",
+                limits(self) == limits(new),
+            ),
+            ("model", self.model == new.model),
+            ("models", self.models == new.models),
+            ("images", self.images == new.images),
+            ("log.format, log.audit", log(self) == log(new)),
+            ("telemetry", self.telemetry == new.telemetry),
+        ];
+        let changed = pairs.into_iter().filter(|(_, same)| !same);
+        changed.map(|(name, _)| name).collect()
+    }
 }
 
 /// `[model]`, and each of `[[models]]`: a model that answers.
@@ -54,8 +89,22 @@ pub struct ModelConfig {
     /// Sequences at once, in so far as the check at load proves that they do not disturb each
     /// other; 0 means 1 on a CPU and 8 elsewhere.
     pub max_batch_size: usize,
+    /// Microseconds that an idle engine waits for more requests, to compute their prompts in one
+    /// pass; 0 for none. Of use only where sequences run together.
+    pub batch_timeout_micros: u64,
     /// Longest prompt plus answer, in tokens; 0 means the model's own.
     pub context_length: usize,
+    /// Times the model is loaded, each with its own memory and its own sequences.
+    pub replicas: usize,
+    /// Where the replicas run, one after the other and round again: `cpu`, `cuda:0`, `cuda:1` ...;
+    /// empty for `device`.
+    pub devices: Vec<String>,
+    /// Keep keys and values in pages, as large batches on a GPU need it. CUDA only.
+    pub paged_attention: bool,
+    /// The part of the GPU's memory that weights and pages may take together.
+    pub gpu_memory_utilization: f32,
+    /// Attempts to bring a dead engine back within ten minutes; after one more it counts as lost.
+    pub max_restarts: usize,
 }
 
 impl ModelConfig {
@@ -75,7 +124,13 @@ impl Default for ModelConfig {
             dtype: Dtype::Auto,
             quantization: String::new(),
             max_batch_size: 0,
+            batch_timeout_micros: 0,
             context_length: 0,
+            replicas: 1,
+            devices: Vec::new(),
+            paged_attention: false,
+            gpu_memory_utilization: 0.9,
+            max_restarts: 10,
         }
     }
 }

@@ -67,6 +67,12 @@ pub enum ApiError {
     /// The model is not loaded yet, or could not be.
     #[error("The model is not ready: {0}.")]
     NotReady(String),
+    /// A model cannot be loaded or brought back.
+    #[error("The model is lost; this server must be replaced.")]
+    Lost,
+    /// The server is ending.
+    #[error("The server is shutting down; please try again.")]
+    ShuttingDown,
     /// All places are taken.
     #[error("The server is overloaded; please try again.")]
     Overloaded,
@@ -111,6 +117,8 @@ enum Retry {
     Unsaid,
     /// After this time.
     After(Duration),
+    /// After this time, as said in so many words: another server answers then.
+    Elsewhere(Duration),
     /// Not by itself: it would wait too long, or in vain.
     Never(Option<Duration>),
 }
@@ -137,6 +145,11 @@ impl ApiError {
             }
             Self::Engine(error) => shown_engine(error),
             Self::NotReady(_) => unavailable("model_not_ready", RETRY_LOADING),
+            Self::Lost => unavailable("model_lost", RETRY_LOADING),
+            Self::ShuttingDown => {
+                let again = Retry::Elsewhere(Duration::from_secs(RETRY_SOON));
+                server(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", again)
+            }
             Self::Overloaded => unavailable("overloaded", RETRY_SOON),
             Self::QueueFull(full) => unavailable("overloaded", full.retry_after),
             Self::Auth(error) => shown_auth(error),
@@ -176,6 +189,8 @@ impl ApiError {
             | Self::RouteNotFound(_)
             | Self::MethodNotAllowed(_)
             | Self::NotReady(_)
+            | Self::Lost
+            | Self::ShuttingDown
             | Self::Overloaded
             | Self::QueueFull(_)
             | Self::Auth(_)
@@ -220,6 +235,8 @@ impl ApiError {
             | Self::MethodNotAllowed(_)
             | Self::Image(_)
             | Self::NotReady(_)
+            | Self::Lost
+            | Self::ShuttingDown
             | Self::Overloaded
             | Self::QueueFull(_)
             | Self::Mint(_) => self.to_string(),
@@ -238,6 +255,7 @@ impl ApiError {
             kind: shown.kind,
             param: shown.param.as_deref(),
             code: Some(shown.code),
+            should_retry: matches!(shown.retry, Retry::Elsewhere(_)).then_some(true),
         };
         serde_json::to_string(&ErrorBody { error }).unwrap_or_default()
     }
@@ -324,6 +342,10 @@ impl ResponseError for ApiError {
         let after = match shown.retry {
             Retry::Unsaid => None,
             Retry::After(after) => Some(after),
+            Retry::Elsewhere(after) => {
+                response.insert_header(("x-should-retry", "true"));
+                Some(after)
+            }
             Retry::Never(after) => {
                 response.insert_header(("x-should-retry", "false"));
                 after

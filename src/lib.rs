@@ -4,9 +4,11 @@
 //!
 //! Dependencies point one way, from the top of this list to its bottom:
 //!
-//! - [`startup`] builds the application and holds every URL on one screen;
+//! - [`serve`] is what the binary does with [`startup`], which builds the application and holds every URL on
+//!   one screen;
 //! - [`routes`] and [`middleware`] speak HTTP, with [`sse`], [`state`] and [`error`] below them;
-//! - [`engine`], [`media`], [`admission`], [`limits`] and [`metrics`] do the work and know nothing of HTTP;
+//! - [`engine`], [`media`], [`admission`], [`lifecycle`], [`limits`] and [`metrics`] do the work and know nothing of HTTP;
+//! - [`bench`] is a client, and needs no more than [`config`];
 //! - [`openai`] (the wire vocabulary), [`caller`] and [`config`] are leaves.
 //!
 //! # Invariants
@@ -26,8 +28,10 @@
     clippy::wildcard_enum_match_arm
 )]
 
+pub mod bench;
 pub mod check;
 pub mod cli;
+pub mod serve;
 pub mod startup;
 
 pub mod middleware;
@@ -43,11 +47,13 @@ pub mod auth;
 pub mod client_address;
 pub mod connections;
 pub mod engine;
+pub mod lifecycle;
 pub mod limits;
 pub mod media;
 pub mod metrics;
 pub mod telemetry;
 pub mod tls;
+pub mod trace;
 pub mod wire;
 
 pub mod caller;

@@ -82,9 +82,9 @@ pub struct Metrics {
     pub limits_redis_seconds: Histogram,
     /// 1 while chat requests are answered.
     pub ready: Gauge,
-    /// 1 while requests under way are ended and new ones are about to be refused.
+    /// 1 while the server is ending.
     pub draining: Gauge,
-    /// Times the configuration was read anew, by outcome.
+    /// Times the configuration was read anew, by whether it could be used.
     pub config_reloads: Family<OutcomeLabels, Counter>,
     /// 1 while the keys file is as good as the keys in use.
     pub keys_file_valid: Gauge,
@@ -162,15 +162,11 @@ impl Default for Metrics {
                 exponential_buckets(0.0001, 2.0, 12),
             ),
             ready: registered(r, "ready", "1 while chat requests are answered"),
-            draining: registered(
-                r,
-                "draining",
-                "1 while requests under way are ended and new ones are about to be refused",
-            ),
+            draining: registered(r, "draining", "1 while the server is ending"),
             config_reloads: outcomes(
                 r,
                 "config_reloads",
-                "Times the configuration was read anew, by outcome",
+                "Times the configuration was read anew, by whether it could be used",
             ),
             keys_file_valid: registered(
                 r,
@@ -283,6 +279,12 @@ impl Metrics {
         self.auth_refusals
             .get_or_create(&ReasonLabels { reason })
             .inc();
+    }
+
+    /// Attempts with this outcome to take on a changed configuration.
+    pub fn config_reloads_of(&self, outcome: &'static str) -> Counter {
+        let labels = OutcomeLabels { outcome };
+        self.config_reloads.get_or_create_owned(&labels)
     }
 
     /// Counts an attempt to fetch an issuer's keys.

@@ -13,23 +13,31 @@ use actix_web::{
     Error, HttpMessage, ResponseError,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, ORIGIN},
+    http::{
+        ConnectionType,
+        header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, ORIGIN},
+    },
     middleware::Next,
     web::Data,
 };
+use tracing::{Instrument, field::Empty};
 
 use crate::{
     audit::Record,
     auth::{AuthError, Session, Source},
     client_address::client_address,
     error::{ApiError, ErrorCode},
+    lifecycle::Phase,
     limits::{Snapshot, Window},
     sse::Audited,
     state::AppState,
+    trace::{Incoming, RequestTrace},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Gives the request an id, unless it brings a sane one, and counts, times and logs it.
@@ -40,7 +48,19 @@ pub async fn record(
     let started = Instant::now();
     let id = request_id(&request);
     let state = request.app_data::<Data<AppState>>().cloned();
-    let record = state.as_ref().map(|state| state.audit.open());
+    let open = |state: &Data<AppState>| state.audit.open(|| incoming(request.headers()));
+    let record = state.as_ref().map(open);
+    let trace = record.as_ref().and_then(|record| record.trace());
+    // At the level of errors, so that no filter takes the id from the lines that it lets through.
+    let span = tracing::error_span!(
+        "request",
+        request_id = id.to_str().unwrap_or_default(),
+        trace_id = Empty
+    );
+    if let Some(trace) = trace {
+        span.record("trace_id", trace.id());
+    }
+    let traceparent = trace.map(RequestTrace::traceparent);
     if let (Some(state), Some(record)) = (&state, &record) {
         let client = client_of(&request, state);
         record.note(|fields| {
@@ -50,7 +70,7 @@ pub async fn record(
         });
         request.extensions_mut().insert(record.clone());
     }
-    let mut response = next.call(request).await?;
+    let mut response = next.call(request).instrument(span.clone()).await?;
 
     let elapsed = started.elapsed();
     let status = response.status().as_u16();
@@ -65,10 +85,33 @@ pub async fn record(
         });
         state.metrics.answered(route, status, elapsed.as_secs_f64());
     }
+    if state
+        .as_ref()
+        .is_some_and(|state| state.lifecycle.phase() > Phase::Serving)
+    {
+        // The next request on this connection would meet a server that has gone.
+        let head = response.response_mut().head_mut();
+        head.set_connection_type(ConnectionType::Close);
+    }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
     headers.insert(PROCESSING_MS, HeaderValue::from(elapsed.as_millis() as u64));
-    Ok(response.map_body(|_, body| Audited::new(body.boxed(), record)))
+    if let Some(Ok(traceparent)) = traceparent.map(HeaderValue::try_from) {
+        headers.insert(TRACEPARENT, traceparent);
+    }
+    Ok(response.map_body(|_, body| Audited::new(body.boxed(), record, span)))
+}
+
+/// The trace that a request belongs to. Two that contradict each other are none.
+fn incoming(headers: &HeaderMap) -> Incoming {
+    let text = |value: &HeaderValue| value.to_str().map(str::to_string).ok();
+    let mut parents = headers.get_all(TRACEPARENT);
+    let parent = parents.next().and_then(text);
+    let states: Vec<_> = headers.get_all(TRACESTATE).filter_map(text).collect();
+    Incoming {
+        traceparent: parent.filter(|_| parents.next().is_none()),
+        tracestate: (!states.is_empty()).then(|| states.join(",")),
+    }
 }
 
 /// Lets in who has a good credential; the body is still unread.

@@ -18,6 +18,7 @@ use actix_web::{
 };
 use futures::{Stream, StreamExt, stream};
 use tokio::time::{Interval, MissedTickBehavior, interval};
+use tracing::Span;
 
 use crate::{
     audit::{Outcome, Record},
@@ -129,16 +130,19 @@ pub fn data(out: &mut BytesMut, value: &impl serde::Serialize) {
 pub struct Audited {
     body: BoxBody,
     record: Option<Arc<Record>>,
+    /// What log lines say of the request.
+    span: Span,
     sent: u64,
     outcome: Outcome,
 }
 
 impl Audited {
     /// `body`, told to `record`.
-    pub fn new(body: BoxBody, record: Option<Arc<Record>>) -> Self {
+    pub fn new(body: BoxBody, record: Option<Arc<Record>>, span: Span) -> Self {
         Self {
             body,
             record,
+            span,
             sent: 0,
             outcome: Outcome::Disconnected,
         }
@@ -153,14 +157,16 @@ impl MessageBody for Audited {
     }
 
     fn poll_next(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        let item = ready!(Pin::new(&mut self.body).poll_next(context));
+        let this = self.get_mut();
+        let _inside = this.span.enter();
+        let item = ready!(Pin::new(&mut this.body).poll_next(context));
         match &item {
-            Some(Ok(bytes)) => self.sent += bytes.len() as u64,
+            Some(Ok(bytes)) => this.sent += bytes.len() as u64,
             Some(Err(_)) => {}
-            None => self.outcome = Outcome::Complete,
+            None => this.outcome = Outcome::Complete,
         }
         Poll::Ready(item)
     }

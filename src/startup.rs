@@ -1,6 +1,7 @@
 //! Building and running the application. Tests and production start through the same
 //! [`Application::build`], tests on port 0.
 
+mod drain;
 mod listener;
 mod stream;
 
@@ -17,9 +18,11 @@ use actix_web::{
     web::{self, Data, ServiceConfig},
 };
 
+pub use self::drain::Handle;
 use self::listener::Doors;
 use crate::{
     config::{Secret, ServerConfig},
+    lifecycle::Phase,
     metrics::Metrics,
     middleware::{
         authenticate,
@@ -187,7 +190,15 @@ impl Application {
         self.start_up_key.as_ref()
     }
 
-    /// Serves until told to stop by a signal.
+    /// A hand on the server, to end it with.
+    pub fn handle(&self) -> Handle {
+        Handle {
+            state: self.state.clone(),
+            server: self.server.handle(),
+        }
+    }
+
+    /// Serves until it is ended through its [`Handle`].
     ///
     /// # Errors
     /// The server failed.
@@ -201,7 +212,20 @@ impl Application {
         let certificate = self
             .certificate
             .map(|certificate| actix_web::rt::spawn(certificate.watch()));
-        let result = self.server.await;
+        // It may be ended before its last connection is.
+        let ended = self.state.lifecycle.reached(Phase::Ended);
+        let mut server = actix_web::rt::spawn(self.server);
+        let result = tokio::select! {
+            () = ended => Ok(()),
+            result = &mut server => match result {
+                Ok(Ok(())) => {
+                    self.state.lifecycle.reached(Phase::Ended).await;
+                    Ok(())
+                }
+                Ok(Err(error)) => Err(error),
+                Err(error) => Err(io::Error::other(error)),
+            }
+        };
         if let Some(certificate) = certificate {
             certificate.abort();
         }

@@ -12,9 +12,10 @@ use crate::{
     audit::AuditLog,
     auth::Authenticator,
     caller::Caller,
-    config::{Config, ModelConfig, Secret},
+    config::{Config, LimitsConfig, ModelConfig, Secret},
     engine::{Engine, Health},
     error::ApiError,
+    lifecycle::{Lifecycle, Phase},
     limits::Limiter,
     media::MediaLoader,
     metrics::{Metrics, ModelMetrics},
@@ -59,6 +60,45 @@ impl ServedModel {
         match health {
             Health::Up => Ok(engine),
             Health::Recovering(_) => Err(ApiError::NotReady("it is being restarted".into())),
+            Health::Lost(_) => Err(ApiError::NotReady("it could not be restarted".into())),
+        }
+    }
+
+    async fn wait_for_loss(&self) -> String {
+        let mut engine = self.engine.clone();
+        loop {
+            let loaded = match &*engine.borrow_and_update() {
+                EngineState::Loading => None,
+                EngineState::Failed(reason) => return reason.clone(),
+                EngineState::Loaded(engine) => Some(engine.clone()),
+            };
+            if let Some(loaded) = loaded {
+                let mut health = loaded.health();
+                let lost = health
+                    .wait_for(|health| matches!(health, Health::Lost(_)))
+                    .await;
+                if let Ok(health) = lost
+                    && let Health::Lost(reason) = &*health
+                {
+                    return reason.clone();
+                }
+            }
+            if engine.changed().await.is_err() {
+                // Whoever loads has gone: it stays as it is.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Why it will never answer again, where that is so.
+    fn lost(&self) -> Option<String> {
+        match &*self.engine.borrow() {
+            EngineState::Loading => None,
+            EngineState::Failed(reason) => Some(reason.clone()),
+            EngineState::Loaded(engine) => match &*engine.health().borrow() {
+                Health::Up | Health::Recovering(_) => None,
+                Health::Lost(reason) => Some(reason.clone()),
+            },
         }
     }
 }
@@ -79,6 +119,8 @@ pub struct AppState {
     pub metrics: Arc<Metrics>,
     /// What is written of every request.
     pub audit: AuditLog,
+    /// How far this server is on its way out.
+    pub lifecycle: Arc<Lifecycle>,
     /// Seconds since 1970 at which this server started.
     pub started: u64,
     places: Arc<Places>,
@@ -90,6 +132,14 @@ pub fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_secs())
+}
+
+fn bounds(limits: &LimitsConfig) -> Bounds {
+    Bounds {
+        length: limits.max_queue_length,
+        bytes: limits.max_queue_bytes,
+        time: Duration::from_secs(limits.max_queue_time),
+    }
 }
 
 /// What a server is built from.
@@ -128,11 +178,7 @@ impl AppState {
         let (Ok((auth, start_up_key)), Ok(limiter), Ok(media)) = (auth, limiter, media) else {
             return Err(problems);
         };
-        let bounds = Bounds {
-            length: config.limits.max_queue_length,
-            bytes: config.limits.max_queue_bytes,
-            time: Duration::from_secs(config.limits.max_queue_time),
-        };
+        let bounds = bounds(&config.limits);
         let models = config.all_models().zip(engines);
         let models = models.map(|(model, engine)| {
             let metrics = metrics.model(&model.name);
@@ -149,6 +195,7 @@ impl AppState {
             limiter,
             media,
             audit,
+            lifecycle: Arc::default(),
             started: now(),
             places: Places::new(config.server.max_concurrent_requests),
             bodies: Places::new(config.server.max_buffered_bytes),
@@ -158,11 +205,48 @@ impl AppState {
         Ok((state, start_up_key))
     }
 
-    /// Whether every model can answer now.
+    /// Takes on what can change while it runs: the limits.
+    ///
+    /// # Errors
+    /// In words for the operator; nothing has changed then.
+    pub fn reconfigure(&self, config: &Config) -> Result<(), String> {
+        self.limiter.reconfigure(&config.limits)?;
+        for model in &self.models {
+            model.queue.set_bounds(bounds(&config.limits));
+        }
+        Ok(())
+    }
+
+    /// Whether the process is of use: no model is lost for good.
+    ///
+    /// # Errors
+    /// Which model, and why.
+    pub fn lost(&self) -> Result<(), String> {
+        self.models.iter().try_for_each(|model| match model.lost() {
+            None => Ok(()),
+            Some(reason) => Err(format!("{}: {reason}", model.config.name)),
+        })
+    }
+
+    /// Waits until a model is lost for good; which, and why.
+    pub async fn wait_for_loss(&self) -> String {
+        let losses = self.models.iter().map(|model| {
+            Box::pin(async move {
+                let reason = model.wait_for_loss().await;
+                format!("{}: {reason}", model.config.name)
+            })
+        });
+        futures::future::select_all(losses).await.0
+    }
+
+    /// Whether every model can answer now, and more may come.
     ///
     /// # Errors
     /// 503 with the reason of the first that cannot.
     pub fn ready(&self) -> Result<(), ApiError> {
+        if self.lifecycle.phase() > Phase::Serving {
+            return Err(ApiError::ShuttingDown);
+        }
         self.models
             .iter()
             .try_for_each(|model| model.engine().map(drop))
@@ -173,12 +257,17 @@ impl AppState {
         self.metrics.ready.set(i64::from(self.ready().is_ok()));
         for model in &self.models {
             let engine = model.engine().ok();
-            let width = engine.as_ref().map_or(0, |engine| engine.width());
-            let capacity = i64::try_from(width).unwrap_or(i64::MAX);
-            model.metrics.capacity.set(capacity);
-            model.metrics.replicas.set(1);
-            let up = i64::from(engine.is_some());
-            model.metrics.replicas_up.set(up);
+            let of = |count: fn(&dyn Engine) -> usize| {
+                let count = engine.as_deref().map_or(0, count);
+                i64::try_from(count).unwrap_or(i64::MAX)
+            };
+            model.metrics.capacity.set(of(|engine| engine.width()));
+            model
+                .metrics
+                .replicas_up
+                .set(of(|engine| engine.replicas_up()));
+            let wanted = i64::try_from(model.config.replicas).unwrap_or(i64::MAX);
+            model.metrics.replicas.set(wanted);
         }
     }
 

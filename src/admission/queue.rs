@@ -61,7 +61,7 @@ pub struct Full {
 /// The queue in front of the engine.
 #[derive(Debug)]
 pub struct Queue {
-    bounds: Bounds,
+    bounds: Mutex<Bounds>,
     gauge: Gauge,
     state: Mutex<State>,
 }
@@ -160,10 +160,15 @@ impl Queue {
     /// An empty queue; `gauge` counts those who wait.
     pub fn new(bounds: Bounds, gauge: Gauge) -> Arc<Self> {
         Arc::new(Self {
-            bounds,
+            bounds: Mutex::new(bounds),
             gauge,
             state: Mutex::default(),
         })
+    }
+
+    /// Other bounds, for those who come from now on.
+    pub fn set_bounds(&self, bounds: Bounds) {
+        *self.bounds.lock().unwrap_or_else(PoisonError::into_inner) = bounds;
     }
 
     /// Waits for a slot. Dropping the future leaves the queue.
@@ -172,7 +177,8 @@ impl Queue {
     /// At once, when there is no room to wait or the wait would be too long.
     pub async fn enter(self: &Arc<Self>, ticket: Ticket<'_>) -> Result<Slot, Full> {
         let (enter, entered) = oneshot::channel();
-        let number = self.lock().join(ticket, &self.bounds, enter)?;
+        let bounds = *self.bounds.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = self.lock().join(ticket, &bounds, enter)?;
         let _waiting = GaugeGuard::new(&self.gauge);
         let _leaving = Leaving {
             queue: self,

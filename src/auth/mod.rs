@@ -10,7 +10,7 @@ use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use crate::{
     caller::Caller,
-    config::{AuthConfig, Secret},
+    config::{AuthConfig, Secret, StartUpKey},
     metrics::Metrics,
 };
 use jwt::{JwtError, MintError, Minted, TokenWish, Verifier};
@@ -88,7 +88,8 @@ pub struct Authenticator {
 
 impl Authenticator {
     /// Reads the keys and what is configured of issuers. Where there is no credential at all, a key
-    /// for this process is made and returned, if strangers cannot reach it (`is_loopback`).
+    /// for this process is made and returned, if strangers cannot reach it (`is_loopback`) or the
+    /// configuration wants one even so.
     ///
     /// # Errors
     /// Everything that is wrong, a line each.
@@ -113,7 +114,7 @@ impl Authenticator {
         };
         let mut start_up = None;
         if config.enabled && keys.is_empty() && tokens.issuers() == 0 {
-            if !is_loopback {
+            if !is_loopback && config.start_up_key == StartUpKey::Loopback {
                 return Err(vec![format!(
                     "auth: there are no credentials, and server.bind is reached from other machines. Create a key with \
                      `porthole key create NAME` (it is written to {}), or configure auth.issuers; or, if everybody may \

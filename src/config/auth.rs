@@ -18,6 +18,8 @@ pub struct AuthConfig {
     /// Keys the hashes in the keys file (HMAC-SHA-256), so that the file alone tells nothing; empty
     /// for plain SHA-256. At least 32 bytes.
     pub key_pepper: Secret,
+    /// Where a key is made for the process if there is no credential.
+    pub start_up_key: StartUpKey,
     /// Issuers whose tokens (JWT) are accepted.
     pub issuers: Vec<IssuerConfig>,
     /// Seconds after which a key set fetched from an issuer is fetched again.
@@ -35,12 +37,23 @@ impl Default for AuthConfig {
             enabled: true,
             keys_file: "keys.toml".into(),
             key_pepper: Secret::default(),
+            start_up_key: StartUpKey::Loopback,
             issuers: Vec::new(),
             jwks_refresh: 300,
             token_secret: Secret::default(),
             token_max_minutes: 60,
         }
     }
+}
+
+/// Where a key is made for the process, and told on stderr, if there is no credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StartUpKey {
+    /// Only where `server.bind` is a loopback address; a server that others reach does not start.
+    Loopback,
+    /// Everywhere: for a container, whose own address says nothing of who reaches it.
+    Always,
 }
 
 /// One issuer of tokens. Exactly one of `secret`, `public_key_file`, `jwks_url` and `discovery` says

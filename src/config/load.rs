@@ -22,6 +22,15 @@ pub struct Overrides {
     pub model: Option<String>,
 }
 
+impl Overrides {
+    /// The file that is read: the one named, else `config.toml` where there is one.
+    pub fn file(&self) -> Option<&Path> {
+        let usual = Path::new("config.toml");
+        let named = self.config.as_deref();
+        named.or_else(|| usual.is_file().then_some(usual))
+    }
+}
+
 /// Every problem found in the configuration, one line each.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration has {} problem(s):\n{}", .0.len(), .0.iter().map(|p| format!("  - {p}\n")).collect::<String>())]
@@ -35,18 +44,12 @@ impl Config {
     /// All the problems there are: unknown keys, wrong types, values out of range.
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigProblems> {
         let mut given = Figment::new();
-        match &overrides.config {
-            Some(path) if !path.is_file() => {
-                return Err(ConfigProblems(vec![format!(
-                    "{} does not exist",
-                    path.display()
-                )]));
+        if let Some(path) = overrides.file() {
+            if !path.is_file() {
+                let path = path.display();
+                return Err(ConfigProblems(vec![format!("{path} does not exist")]));
             }
-            Some(path) => given = given.merge(Toml::file_exact(path)),
-            None if Path::new("config.toml").is_file() => {
-                given = given.merge(Toml::file_exact("config.toml"));
-            }
-            None => {}
+            given = given.merge(Toml::file_exact(path));
         }
         given = given.merge(Env::prefixed("PORTHOLE__").split("__"));
         if let Some(bind) = &overrides.bind {
@@ -109,6 +112,16 @@ impl Config {
             (
                 self.all_models().any(|model| model.id.is_empty()),
                 "model.id: is empty",
+            ),
+            (
+                self.all_models().any(|model| model.replicas == 0),
+                "model.replicas: is 0",
+            ),
+            (
+                self.all_models().any(|model| {
+                    !(model.gpu_memory_utilization > 0.0 && model.gpu_memory_utilization <= 1.0)
+                }),
+                "model.gpu_memory_utilization: is not between 0 and 1",
             ),
             (
                 self.model_names().any(str::is_empty),
@@ -175,6 +188,7 @@ impl Config {
             .filter(|(bad, _)| *bad)
             .map(|(_, text)| (*text).to_string())
             .collect();
+        found.extend(self.telemetry.problems());
         let mut names: Vec<&str> = self.model_names().collect();
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {

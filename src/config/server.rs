@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct ServerConfig {
     /// Address and port of the API. Port 0 takes a free one.
     pub bind: SocketAddr,
-    /// Address and port of `/metrics`, kept apart from the API. Port 0 takes a free one.
+    /// Address and port of `/metrics`, `/health` and `/ready`, kept apart from the API. Port 0 takes a free one.
     pub admin_bind: SocketAddr,
     /// PEM file with the certificate chain; empty for plain HTTP. Read anew when it changes.
     pub tls_certificate: PathBuf,
@@ -43,6 +43,12 @@ pub struct ServerConfig {
     pub max_concurrent_requests: usize,
     /// Seconds between keep-alive comments on a silent stream.
     pub keep_alive_interval: u64,
+    /// Seconds, from SIGTERM on, in which new connections are still served while `/ready` is 503
+    /// already: as long as load balancers take to notice.
+    pub drain_delay: u64,
+    /// Seconds that running generations get after that to come to their end; then they are ended
+    /// with an error that tells clients to try again.
+    pub drain_timeout: u64,
 }
 
 impl Default for ServerConfig {
@@ -64,6 +70,8 @@ impl Default for ServerConfig {
             body_timeout: 60,
             max_concurrent_requests: 2048,
             keep_alive_interval: 10,
+            drain_delay: 5,
+            drain_timeout: 120,
         }
     }
 }

@@ -11,9 +11,10 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 /// Sequences that may be computed together: the sizes of their images, in order.
 pub type Cohort = Vec<(u32, u32)>;
@@ -24,6 +25,8 @@ const MAX_OVERTAKEN: usize = 16;
 /// A queue that lets in one cohort at a time, in order of arrival.
 #[derive(Debug)]
 pub struct Lane {
+    /// How long an empty lane waits until it is full, so that prompts are computed together.
+    collect: Duration,
     state: Mutex<State>,
 }
 
@@ -33,6 +36,8 @@ struct State {
     inside: usize,
     cohort: Cohort,
     waiting: VecDeque<Waiter>,
+    /// Until when an empty lane waits for more.
+    collecting: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -56,15 +61,18 @@ impl Drop for Place {
 }
 
 impl Lane {
-    /// A lane for `width` sequences at once.
-    pub fn new(width: usize) -> Arc<Self> {
+    /// A lane for `width` sequences at once. When it is empty and wider than one, it waits up to
+    /// `collect` for as many before it lets the first in.
+    pub fn new(width: usize, collect: Duration) -> Arc<Self> {
         let state = State {
             width: width.max(1),
             inside: 0,
             cohort: Vec::new(),
             waiting: VecDeque::new(),
+            collecting: None,
         };
         Arc::new(Self {
+            collect,
             state: Mutex::new(state),
         })
     }
@@ -97,9 +105,48 @@ impl Lane {
     }
 
     fn let_in(self: &Arc<Self>) {
+        if self.collects() {
+            return;
+        }
         while let Some(waiter) = self.next() {
             // A waiter that has gone gives its place back by dropping it; the lock is not held here.
             let _ = waiter.enter.send(Place { lane: self.clone() });
+        }
+    }
+
+    /// Whether the lane waits for more before it lets anybody in.
+    fn collects(self: &Arc<Self>) -> bool {
+        let mut state = self.lock();
+        let State { width, inside, .. } = *state;
+        if self.collect.is_zero() || inside > 0 || width == 1 {
+            return false;
+        }
+        state.waiting.retain(|waiter| !waiter.enter.is_closed());
+        let Some(first) = state.waiting.front() else {
+            state.collecting = None;
+            return false;
+        };
+        let together = state.waiting.iter().filter(|w| w.cohort == first.cohort);
+        if together.count() >= width {
+            state.collecting = None;
+            return false;
+        }
+        match state.collecting {
+            Some(until) if Instant::now() < until => true,
+            Some(_) => {
+                state.collecting = None;
+                false
+            }
+            None => {
+                let until = Instant::now() + self.collect;
+                state.collecting = Some(until);
+                let lane = self.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep_until(until).await;
+                    lane.let_in();
+                });
+                true
+            }
         }
     }
 
@@ -146,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_at_a_time_in_order_of_arrival() {
-        let lane = Lane::new(1);
+        let lane = Lane::new(1, Duration::ZERO);
         let first = lane.enter(vec![]).await;
         let mut second = Box::pin(lane.enter(vec![]));
         let mut third = Box::pin(lane.enter(vec![]));
@@ -161,7 +208,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_one_cohort_is_inside() {
-        let lane = Lane::new(4);
+        let lane = Lane::new(4, Duration::ZERO);
         let text = lane.enter(vec![]).await;
         let mut image = Box::pin(lane.enter(vec![(64, 64)]));
         assert!((&mut image).now_or_never().is_none());
@@ -176,8 +223,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_empty_lane_waits_for_more_but_not_for_ever() {
+        let patience = Duration::from_millis(20);
+        let lane = Lane::new(3, patience);
+        let started = Instant::now();
+        let first = lane.enter(vec![]).await;
+        assert!(started.elapsed() >= patience);
+        // Others join it at once.
+        assert!(lane.enter(vec![]).now_or_never().is_some());
+        drop(first);
+        assert_eq!(lane.lock().inside, 0);
+    }
+
+    #[tokio::test]
+    async fn a_full_cohort_waits_for_nobody() {
+        let lane = Lane::new(3, Duration::from_secs(3600));
+        let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(lane.enter(vec![]))).collect();
+        let mut image = Box::pin(lane.enter(vec![(64, 64)]));
+        for waiter in waiting.iter_mut().chain([&mut image]) {
+            assert!(waiter.now_or_never().is_none());
+        }
+        let third = lane.enter(vec![]).now_or_never();
+        assert!(third.is_some());
+        for waiter in waiting {
+            assert!(waiter.now_or_never().is_some());
+        }
+    }
+
+    #[tokio::test]
     async fn the_head_of_the_queue_is_not_overtaken_for_ever() {
-        let lane = Lane::new(2);
+        let lane = Lane::new(2, Duration::ZERO);
         let mut inside = lane.enter(vec![]).await;
         let mut image = Box::pin(lane.enter(vec![(64, 64)]));
         assert!((&mut image).now_or_never().is_none());
@@ -194,7 +269,7 @@ mod tests {
 
     #[tokio::test]
     async fn those_who_leave_the_queue_do_not_block_it() {
-        let lane = Lane::new(1);
+        let lane = Lane::new(1, Duration::ZERO);
         let first = lane.enter(vec![]).await;
         for _ in 0..100 {
             let mut gone = Box::pin(lane.enter(vec![]));

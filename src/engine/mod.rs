@@ -40,6 +40,11 @@ pub trait Engine: Send + Sync {
     /// Sequences that it computes at once.
     fn width(&self) -> usize;
 
+    /// Replicas of it that can answer now.
+    fn replicas_up(&self) -> usize {
+        usize::from(*self.health().borrow() == Health::Up)
+    }
+
     /// Whether it can answer now; changes when it dies and comes back.
     fn health(&self) -> watch::Receiver<Health>;
 }
@@ -98,6 +103,8 @@ pub enum Health {
     Up,
     /// Not now, for this reason; it is being brought back.
     Recovering(String),
+    /// Never again in this process, for this reason.
+    Lost(String),
 }
 
 /// The events of one generation. After an error or `Finished` it ends.

@@ -70,7 +70,7 @@ impl Entry {
         let limiter = &self.limiter;
         let known = lock(&self.inside).all.clone();
         let scopes: Scopes = known.clone().unwrap_or_else(|| {
-            let of_model = scope::of_model(&self.caller, model, &limiter.config);
+            let of_model = scope::of_model(&self.caller, model, &limiter.config.load());
             if of_model.is_empty() {
                 self.door.clone()
             } else {

@@ -29,6 +29,8 @@ const SHARDS: usize = 64;
 const IDLE: u64 = 2 * WINDOW;
 /// Microseconds between sweeps; each looks at one shard.
 const SWEEP: u64 = 1_000_000;
+/// How long a server that ends waits for its last counts to be written.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(3);
 
 /// What Redis knows of a share, with moments as time from now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -106,6 +108,21 @@ impl Local {
     }
 
     /// Where the accounts of a root lie.
+    /// Opens the store, where there is one.
+    ///
+    /// # Errors
+    /// In words for the operator.
+    pub(super) fn open_store(&self) -> Result<(), String> {
+        self.store.as_ref().map_or(Ok(()), |store| store.open())
+    }
+
+    /// Waits, not for ever, until the store has all counts.
+    pub(super) async fn flush(&self) {
+        if let Some(store) = &self.store {
+            store.flush(WRITTEN_WITHIN).await;
+        }
+    }
+
     pub(super) fn shard(&self, root: &str) -> usize {
         usize::try_from(self.hasher.hash_one(root) % SHARDS as u64).unwrap_or(0)
     }

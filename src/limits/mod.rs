@@ -21,6 +21,8 @@ mod usage;
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
+
 use self::{
     account::PLACE_WAIT, local::Local, redis::Redis, scope::Scopes, store::Store, usage::is_counted,
 };
@@ -144,9 +146,16 @@ impl Refusal {
     }
 }
 
+/// Whether the configuration's own limits count by the day, the month or the life.
+fn counts(config: &LimitsConfig) -> bool {
+    let none = Limits::default();
+    let mut own = config.models.iter().map(|entry| &entry.limits);
+    is_counted(&config.default.or(&none)) || own.any(|limits| is_counted(&limits.or(&none)))
+}
+
 /// The limits of all callers.
 pub struct Limiter {
-    config: LimitsConfig,
+    config: ArcSwap<LimitsConfig>,
     metrics: Arc<Metrics>,
     local: Local,
     redis: Option<Redis>,
@@ -181,19 +190,29 @@ impl Limiter {
         let store = redis
             .is_none()
             .then(|| Arc::new(Store::new(config.store.clone(), clock.clone())));
-        let none = Limits::default();
-        let mut defaults = config.models.iter().map(|entry| &entry.limits);
         if let Some(store) = &store
-            && (is_counted(&config.default.or(&none)) || defaults.any(|l| is_counted(&l.or(&none))))
+            && counts(config)
         {
             store.open()?;
         }
         Ok(Arc::new(Self {
-            config: config.clone(),
+            config: ArcSwap::from_pointee(config.clone()),
             metrics,
             local: Local::new(clock, store),
             redis,
         }))
+    }
+
+    /// Takes other limits from the configuration; where counts are kept stays as it is.
+    ///
+    /// # Errors
+    /// In words for the operator: the store cannot be opened though the new limits need it.
+    pub fn reconfigure(&self, config: &LimitsConfig) -> Result<(), String> {
+        if self.redis.is_none() && counts(config) {
+            self.local.open_store()?;
+        }
+        self.config.store(Arc::new(config.clone()));
+        Ok(())
     }
 
     /// Lets a request in, while its body is unread: counts it and takes a place.
@@ -201,7 +220,7 @@ impl Limiter {
     /// # Errors
     /// A limit of requests is exceeded, or the counts are out of reach.
     pub async fn enter(self: &Arc<Self>, caller: &Arc<Caller>) -> Result<Entry, Exceeded> {
-        let door = scope::of_caller(caller, &self.config);
+        let door = scope::of_caller(caller, &self.config.load());
         let shard = self.local.shard(caller.root());
         if let Err(refusal) = self.door(shard, &door).await {
             return Err(self.exceeded(shard, &door, refusal));
@@ -231,7 +250,7 @@ impl Limiter {
 
     /// Whether memory counts while Redis is away.
     fn without_redis(&self) -> Result<(), Refusal> {
-        match self.config.on_redis_error {
+        match self.config.load().on_redis_error {
             OnRedisError::Local => Ok(()),
             OnRedisError::Deny => Err(Refusal::unavailable()),
         }
@@ -256,11 +275,12 @@ impl Limiter {
     }
 
     /// Waits until Redis, where it counts, was told of all that ended so far and of the requests
-    /// that are still inside.
+    /// that are still inside; and until the counts that the file keeps are in it.
     pub async fn flush(&self) {
         if let Some(redis) = &self.redis {
             redis.flush(true).await;
         }
+        self.local.flush().await;
     }
 
     /// Shares that memory holds now; those of idle callers are forgotten.

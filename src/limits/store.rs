@@ -157,6 +157,21 @@ impl Store {
             }
         }
     }
+
+    /// Waits until all counts are written, or `patience` is over.
+    pub(super) async fn flush(&self, patience: Duration) {
+        let Some(open) = self.open.get() else { return };
+        let until = Instant::now() + patience;
+        while !lock(&open.file.pending).is_written() && Instant::now() < until {
+            tokio::time::sleep(WRITE_AFTER / 10).await;
+        }
+    }
+}
+
+impl Pending {
+    fn is_written(&self) -> bool {
+        self.changed.is_empty() && self.writing.is_empty()
+    }
 }
 
 /// What is not written yet is written now.

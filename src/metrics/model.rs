@@ -3,7 +3,7 @@
 
 use std::{
     sync::{Arc, OnceLock, PoisonError, RwLock},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
@@ -198,9 +198,14 @@ impl Default for Waited {
 }
 
 impl Waited {
-    /// How long it waited; `None` while it does.
-    pub fn time(&self) -> Option<Duration> {
-        self.ran.get().map(|ran| ran.duration_since(self.since))
+    /// When it began to wait.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// When the engine took it; `None` while it waits.
+    pub fn ran(&self) -> Option<Instant> {
+        self.ran.get().copied()
     }
 }
 
@@ -253,12 +258,12 @@ mod tests {
         let mut first = Activity::waiting(model.clone(), waited.clone());
         let mut second = Activity::waiting(model.clone(), waited.clone());
         assert_eq!((model.waiting.get(), model.running.get()), (2, 0));
-        assert_eq!(waited.time(), None);
+        assert_eq!(waited.ran(), None);
         first.run();
-        let time = waited.time();
+        let ran = waited.ran();
         second.run();
         assert_eq!((model.waiting.get(), model.running.get()), (0, 2));
-        assert!(time.is_some() && waited.time() == time);
+        assert!(ran.is_some() && waited.ran() == ran);
         drop((first, second));
         assert_eq!((model.waiting.get(), model.running.get()), (0, 0));
     }

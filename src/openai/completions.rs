@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     InvalidRequest,
-    fields::Rule,
+    fields::{Rule, check_accepted},
     json::Json,
     read,
     response::Usage,
@@ -104,7 +104,10 @@ impl CompletionRequest {
             match known {
                 _ if value.is_null() && key != "model" && key != "prompt" => {}
                 Some((_, Rule::Honoured)) => draft.set(&key, value)?,
-                Some((name, Rule::Accepted)) => draft.ignored.push(name),
+                Some((name, Rule::Accepted)) => {
+                    check_accepted(name, value)?;
+                    draft.ignored.push(name);
+                }
                 // What asks for nothing; SDKs send defaults.
                 Some((_, Rule::Refused)) if matches!(&value, Json::String(s) if s.is_empty()) => {}
                 Some((name, Rule::Refused)) => return Err(read::unsupported(*name)),
@@ -243,8 +246,7 @@ fn ids(at: &str, items: Vec<Json<'_>>) -> Result<Vec<u32>, InvalidRequest> {
         ));
     }
     let ids = items.into_iter().map(|item| match &item {
-        Json::Number(number) => number
-            .as_u64()
+        Json::Number(number) => read::whole(number)
             .and_then(|id| u32::try_from(id).ok())
             .ok_or_else(|| InvalidRequest::wrong_value(at, "expected token ids")),
         other => Err(InvalidRequest::wrong_type(at, "token ids alone", other)),

@@ -4,7 +4,8 @@
 //! `x-porthole-ignored` header); or it asks for what this server cannot do and is refused by name.
 //! A refused field is still welcome with the value that asks for nothing, since SDKs send defaults.
 //! docs/api.md holds the same table.
-#![allow(clippy::wildcard_enum_match_arm)] // JSON will not get a seventh type
+
+use serde_json::{Value, json};
 
 use super::{InvalidRequest, json::Json, read};
 
@@ -160,14 +161,43 @@ pub fn field(name: &str) -> Option<&'static Field> {
     FIELDS.iter().find(|field| field.name == name)
 }
 
-/// Whether a refused field's value asks for nothing that differs from leaving it out.
-pub fn asks_for_nothing(name: &str, value: &Json<'_>) -> bool {
-    let is_text = |value: &Json<'_>, text: &str| matches!(value, Json::String(s) if s == text);
-    match (name, value) {
-        ("functions", Json::Array(items)) => items.is_empty(),
-        ("function_call", value) => is_text(value, "none") || is_text(value, "auto"),
-        ("modalities", Json::Array(items)) => items.len() == 1 && is_text(&items[0], "text"),
-        _ => false,
+/// The values of a refused field, besides null, that ask for nothing that differs from leaving it
+/// out.
+pub fn nothing(name: &str) -> Vec<Value> {
+    match name {
+        "functions" => vec![json!([])],
+        "function_call" => vec![json!("none"), json!("auto")],
+        "modalities" => vec![json!(["text"])],
+        _ => Vec::new(),
+    }
+}
+
+/// What an accepted field would have to be where it had an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// `true` or `false`.
+    Boolean,
+    /// An integer, 0 or more.
+    Count,
+    /// Any object.
+    Object,
+    /// Any string.
+    Text,
+    /// One of these.
+    Words(&'static [&'static str]),
+}
+
+/// How long to say it, in OpenAI's words.
+pub const VERBOSITIES: &[&str] = &["low", "medium", "high"];
+
+/// The shape of an accepted field, of this route or of its kin.
+pub fn shape(name: &str) -> Shape {
+    match name {
+        "store" => Shape::Boolean,
+        "max_tool_calls" => Shape::Count,
+        "metadata" | "prediction" | "prompt_cache_options" => Shape::Object,
+        "verbosity" => Shape::Words(VERBOSITIES),
+        _ => Shape::Text,
     }
 }
 
@@ -180,12 +210,13 @@ pub(super) fn refusal(field: &Field) -> InvalidRequest {
     InvalidRequest::new("unsupported_parameter", *name, message)
 }
 
-/// What an accepted field would have to be where it had an effect.
+/// Checks the value of an accepted field against its shape.
 pub(super) fn check_accepted(name: &str, value: Json<'_>) -> Result<(), InvalidRequest> {
-    match name {
-        "store" => read::boolean(name, &value).map(drop),
-        "metadata" | "prediction" | "prompt_cache_options" => read::object(name, value).map(drop),
-        "verbosity" => read::one_of(name, &value, &["low", "medium", "high"]).map(drop),
-        _ => read::text(name, value).map(drop),
+    match shape(name) {
+        Shape::Boolean => read::boolean(name, &value).map(drop),
+        Shape::Count => read::integer(name, &value, 0..=usize::MAX).map(drop),
+        Shape::Object => read::object(name, value).map(drop),
+        Shape::Text => read::text(name, value).map(drop),
+        Shape::Words(words) => read::one_of(name, &value, words).map(drop),
     }
 }

@@ -68,6 +68,36 @@ impl Json<'_> {
     }
 }
 
+/// As the values are, whatever order the keys stand in.
+impl PartialEq<Value> for Json<'_> {
+    fn eq(&self, other: &Value) -> bool {
+        match (self, other) {
+            (Self::Null, Value::Null) => true,
+            (Self::Bool(a), Value::Bool(b)) => a == b,
+            (Self::Number(a), Value::Number(b)) => a == b,
+            (Self::String(a), Value::String(b)) => a == b,
+            (Self::Array(a), Value::Array(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b)
+            }
+            (Self::Object(a), Value::Object(b)) => {
+                let same = |(key, value): &(Cow<'_, str>, Self)| {
+                    b.get(key.as_ref()).is_some_and(|other| value == other)
+                };
+                a.len() == b.len() && a.iter().all(same)
+            }
+            (
+                Self::Null
+                | Self::Bool(_)
+                | Self::Number(_)
+                | Self::String(_)
+                | Self::Array(_)
+                | Self::Object(_),
+                _,
+            ) => false,
+        }
+    }
+}
+
 struct Text<'a>(Cow<'a, str>);
 
 struct TextVisitor;
@@ -198,6 +228,23 @@ mod tests {
             long.push(format!("\"k{twice}\":1"));
             assert!(serde_json::from_str::<Json<'_>>(&format!("{{{}}}", long.join(","))).is_err());
             long.pop();
+        }
+    }
+
+    #[test]
+    fn it_equals_the_value_that_says_the_same() {
+        let text = r#"{"a": [null, true, 1, 1.5, "x"], "b": {}}"#;
+        let json: Json<'_> = serde_json::from_str(text).unwrap();
+        let same = serde_json::json!({"b": {}, "a": [null, true, 1, 1.5, "x"]});
+        assert_eq!(json, same);
+        for other in [
+            serde_json::json!({"a": [null, true, 1, 1.5, "y"], "b": {}}),
+            serde_json::json!({"a": [null, true, 1, 1.5, "x"]}),
+            serde_json::json!({"a": [null, true, 1, 1.5], "b": {}}),
+            serde_json::json!({"a": [null, true, 1, 1.5, "x"], "c": {}}),
+            serde_json::json!([]),
+        ] {
+            assert_ne!(json, other);
         }
     }
 

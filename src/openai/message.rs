@@ -8,11 +8,13 @@ use bytes::Bytes;
 use super::{InvalidRequest, ignored::Ignored, json::Json, part, read, tools};
 
 /// Most messages in one request, and most parts in one message.
-pub(super) const MAX_ITEMS: usize = 4096;
+pub const MAX_ITEMS: usize = 4096;
 /// Most calls in one message: as many as there can be tools.
-const MAX_CALLS: usize = 128;
+pub const MAX_CALLS: usize = tools::MAX_TOOLS;
 /// Longest id of a call, in bytes.
-const MAX_ID: usize = 256;
+pub const MAX_ID: usize = 256;
+/// OpenAI's words for how many pixels of an image the model shall see.
+pub const DETAILS: &[&str] = &["auto", "low", "high", "original"];
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +95,18 @@ pub enum Detail {
     Auto,
     /// The largest budget.
     High,
+}
+
+impl Detail {
+    /// One of [`DETAILS`].
+    pub(super) fn read(param: &str, value: &Json<'_>) -> Result<Self, InvalidRequest> {
+        Ok(match read::one_of(param, value, DETAILS)? {
+            "low" => Self::Low,
+            "auto" => Self::Auto,
+            // `original` asks for no shrinking; the largest budget is the most there is.
+            _ => Self::High,
+        })
+    }
 }
 
 pub(super) fn parse_messages(

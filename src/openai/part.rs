@@ -90,7 +90,7 @@ fn parse_image_url(body: &Bytes, at: &str, value: Json<'_>) -> Result<Part, Inva
         match key.as_ref() {
             "url" => url = Some(read::text(&param, value)?),
             _ if value.is_null() => {}
-            "detail" => detail = parse_detail(&format!("{at}.detail"), &value)?,
+            "detail" => detail = Detail::read(&format!("{at}.detail"), &value)?,
             _ => return Err(read::unknown(at, &key)),
         }
     }
@@ -99,14 +99,4 @@ fn parse_image_url(body: &Bytes, at: &str, value: Json<'_>) -> Result<Part, Inva
         Cow::Owned(text) => Bytes::from(text),
     };
     Ok(Part::Image(ImageUrl { url, detail, param }))
-}
-
-fn parse_detail(param: &str, value: &Json<'_>) -> Result<Detail, InvalidRequest> {
-    let details = ["auto", "low", "high", "original"];
-    Ok(match read::one_of(param, value, &details)? {
-        "low" => Detail::Low,
-        "auto" => Detail::Auto,
-        // `original` asks for no shrinking; the largest budget is the most there is.
-        _ => Detail::High,
-    })
 }

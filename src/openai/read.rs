@@ -72,9 +72,7 @@ pub(crate) fn integer(
     let Json::Number(number) = value else {
         return Err(InvalidRequest::wrong_type(param, "an integer", value));
     };
-    let number = number
-        .as_u64()
-        .and_then(|number| usize::try_from(number).ok());
+    let number = whole(number).and_then(|number| usize::try_from(number).ok());
     number
         .filter(|number| range.contains(number))
         .ok_or_else(|| {
@@ -84,6 +82,18 @@ pub(crate) fn integer(
             };
             InvalidRequest::wrong_value(param, &rule)
         })
+}
+
+/// An integer, however it is spelled: clients whose numbers are all floats write `4.0` for 4, which
+/// is one for JSON Schema too.
+pub(crate) fn whole(number: &serde_json::Number) -> Option<i128> {
+    /// From here on a float stands for several integers.
+    const VAGUE: f64 = 9_007_199_254_740_992.0;
+    let float = || {
+        let float = number.as_f64()?;
+        (float.fract() == 0.0 && float.abs() < VAGUE).then_some(float as i128)
+    };
+    number.as_i128().or_else(float)
 }
 
 pub(crate) fn object<'a>(param: &str, value: Json<'a>) -> Result<Entries<'a>, InvalidRequest> {
@@ -185,7 +195,11 @@ mod tests {
         };
         assert_eq!(parse("1"), Ok(1));
         assert_eq!(parse("16"), Ok(16));
-        for wrong in ["0", "17", "-1", "1.5", "1e30"] {
+        assert_eq!(parse("4.0"), Ok(4));
+        assert_eq!(parse("1e1"), Ok(10));
+        for wrong in [
+            "0", "17", "-1", "1.5", "4.5", "-4.0", "17.0", "1e30", "1e300",
+        ] {
             assert_eq!(parse(wrong), Err("invalid_value"), "{wrong}");
         }
         assert_eq!(parse("\"1\""), Err("invalid_type"));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     InvalidRequest,
-    fields::{self, Rule, asks_for_nothing, field},
+    fields::{self, Rule, field},
     format::{self, ResponseFormat},
     ignored::Ignored,
     json::Json,
@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Most answers to one request.
-const MAX_ANSWERS: usize = 16;
+pub const MAX_ANSWERS: usize = 16;
 
 /// A request for chat completions.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +77,9 @@ pub enum ReasoningEffort {
 /// OpenAI's words for how long to think.
 pub const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", "max"];
 
+/// OpenAI's words for how urgent a request is.
+pub const TIERS: &[&str] = &["auto", "default", "flex", "scale", "priority"];
+
 impl ReasoningEffort {
     /// What one of [`EFFORTS`] means.
     pub fn of(word: &str) -> Self {
@@ -107,7 +110,7 @@ impl ChatCompletionRequest {
                     fields::check_accepted(field.name, value)?;
                     draft.ignored.add(field.name);
                 }
-                Rule::Refused if asks_for_nothing(field.name, &value) => {}
+                Rule::Refused if fields::nothing(field.name).iter().any(|it| value == *it) => {}
                 Rule::Refused => return Err(fields::refusal(field)),
             }
         }
@@ -203,8 +206,7 @@ impl Draft {
 }
 
 pub(super) fn parse_tier(param: &str, value: &Json<'_>) -> Result<ServiceTier, InvalidRequest> {
-    let tiers = ["auto", "default", "flex", "scale", "priority"];
-    Ok(match read::one_of(param, value, &tiers)? {
+    Ok(match read::one_of(param, value, TIERS)? {
         "flex" => ServiceTier::Flex,
         "priority" => ServiceTier::Priority,
         _ => ServiceTier::Default,

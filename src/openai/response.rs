@@ -242,6 +242,9 @@ pub struct ErrorObject<'a> {
     pub param: Option<&'a str>,
     /// A word for programs.
     pub code: Option<&'a str>,
+    /// What the header of this name says, for streams whose head has gone out.
+    #[serde(rename = "x-should-retry", skip_serializing_if = "Option::is_none")]
+    pub should_retry: Option<bool>,
 }
 
 /// The answer to a dry run: what a request would come to.

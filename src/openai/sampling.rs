@@ -1,7 +1,16 @@
 //! The fields that say how tokens are chosen, and when an answer ends.
 #![allow(clippy::wildcard_enum_match_arm)] // JSON will not get a seventh type
 
+use std::ops::RangeInclusive;
+
 use super::{InvalidRequest, json::Json, read};
+
+/// Temperatures, as OpenAI has them; 0 is greedy.
+pub const TEMPERATURE: RangeInclusive<f64> = 0.0..=2.0;
+/// What is a part of all probability: `top_p` and `min_p`.
+pub const PROBABILITY: RangeInclusive<f64> = 0.0..=1.0;
+/// Penalties on presence and frequency, as OpenAI has them.
+pub const PENALTY: RangeInclusive<f64> = -2.0..=2.0;
 
 /// Most stop sequences, as OpenAI has it.
 pub const MAX_STOPS: usize = 4;
@@ -14,7 +23,7 @@ pub const MAX_BIAS: f64 = 100.0;
 /// Largest repetition penalty.
 pub const MAX_REPETITION_PENALTY: f64 = 2.0;
 /// Most likely tokens told beside each token, as OpenAI has it.
-const MAX_TOP_LOGPROBS: usize = 20;
+pub const MAX_TOP_LOGPROBS: usize = 20;
 
 /// How tokens are chosen, and when an answer ends.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -65,13 +74,13 @@ impl SamplingDraft {
     ) -> Result<bool, InvalidRequest> {
         let sampling = &mut self.sampling;
         match key {
-            "temperature" => sampling.temperature = Some(read::number(at, value, 0.0..=2.0)?),
-            "top_p" => sampling.top_p = Some(read::number(at, value, 0.0..=1.0)?),
+            "temperature" => sampling.temperature = Some(read::number(at, value, TEMPERATURE)?),
+            "top_p" => sampling.top_p = Some(read::number(at, value, PROBABILITY)?),
             "top_k" => sampling.top_k = Some(read::integer(at, value, 0..=usize::MAX)?),
-            "min_p" => sampling.min_p = Some(read::number(at, value, 0.0..=1.0)?),
-            "presence_penalty" => sampling.presence_penalty = read::number(at, value, -2.0..=2.0)?,
+            "min_p" => sampling.min_p = Some(read::number(at, value, PROBABILITY)?),
+            "presence_penalty" => sampling.presence_penalty = read::number(at, value, PENALTY)?,
             "frequency_penalty" => {
-                sampling.frequency_penalty = read::number(at, value, -2.0..=2.0)?;
+                sampling.frequency_penalty = read::number(at, value, PENALTY)?;
             }
             "repetition_penalty" => sampling.repetition_penalty = Some(repetition(at, value)?),
             "logit_bias" => sampling.logit_bias = biases(at, value)?,
@@ -126,8 +135,8 @@ fn seed(param: &str, value: &Json<'_>) -> Result<u64, InvalidRequest> {
     let Json::Number(number) = value else {
         return Err(InvalidRequest::wrong_type(param, "an integer", value));
     };
-    let seed = number.as_i64().map(i64::cast_unsigned);
-    seed.ok_or_else(|| {
+    let seed = read::whole(number).and_then(|seed| i64::try_from(seed).ok());
+    seed.map(i64::cast_unsigned).ok_or_else(|| {
         let rule = "expected an integer of 64 bits with a sign";
         InvalidRequest::wrong_value(param, rule)
     })

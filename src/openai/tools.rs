@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{InvalidRequest, ignored::Ignored, json::Json, read, schema::Definitions};
 
 /// Most tools, as OpenAI has it.
-const MAX_TOOLS: usize = 128;
+pub const MAX_TOOLS: usize = 128;
 /// Levels of a tool's definition around its schema.
 const AROUND_SCHEMA: usize = 2;
 

@@ -19,7 +19,7 @@ pub use self::collected::{Collected, collect, first_event};
 pub use self::images::{parts, turns};
 use self::{
     observed::Observed,
-    running::{Tally, Work, noted, until_revoked},
+    running::{Tally, Work, early_end, noted, until},
 };
 use crate::{
     admission::{Permit, Queue, Ticket},
@@ -145,6 +145,9 @@ pub async fn prepare(
     images::fill_in_sizes(&mut inquiry, &images);
     let prompt: Arc<dyn Prompt> = engine.prepare(inquiry).await?.into();
     let tokens = prompt.tokens();
+    if let Some(trace) = visit.record.trace() {
+        trace.sampling(&asked.sampling);
+    }
     visit.record.note(|fields| {
         fields.prompt_tokens = Some(tokens.total);
         fields.image_tokens = Some(tokens.image);
@@ -237,8 +240,9 @@ struct Waiting {
 
 impl Waiting {
     async fn start(self, state: Data<AppState>) -> Result<Answers, ApiError> {
-        let mut session = self.session;
-        let caller = session.caller.clone();
+        let caller = self.session.caller.clone();
+        let end = early_end(self.session, state.lifecycle.clone());
+        let mut end = Box::pin(end);
         let ready = self.ready;
         let ticket = Ticket {
             caller: caller.root(),
@@ -248,12 +252,13 @@ impl Waiting {
             width: self.width,
         };
         let record = self.record;
-        let mut observed = Observed::new(self.model.clone(), record.started(), ready.answers);
         let waited = Arc::new(Waited::default());
+        let (model, answers) = (self.model.clone(), ready.answers);
+        let mut observed = Observed::new(model, record.clone(), waited.clone(), answers);
         let since = Instant::now();
         let slot = tokio::select! {
             slot = self.queue.enter(ticket) => slot,
-            () = session.revoked() => return Err(AuthError::Invalid("revoked").into()),
+            error = &mut end => return Err(error),
         };
         let slot = match slot {
             Ok(slot) => slot,
@@ -265,9 +270,13 @@ impl Waiting {
         };
         // It still waits while its images are decoded.
         let decoding = GaugeGuard::new(&self.model.waiting);
-        record.note(|fields| fields.queue_ms = Some(millis(since.elapsed())));
+        record.note(|fields| *fields.queue_ms.get_or_insert(0.0) += millis(since.elapsed()));
         let since = Instant::now();
+        let any = !ready.images.is_empty();
         let decoded = state.media.decode(ready.images).await;
+        if let (Some(trace), true) = (record.trace(), any) {
+            trace.step("decode", (since, Instant::now()), None);
+        }
         let decoded = decoded.inspect_err(|_| observed.ends(Finish::Error))?;
         record.note(|fields| {
             // Beside the time it took to fetch them; there are none where there is none.
@@ -308,7 +317,7 @@ impl Waiting {
                 .right_stream()
         };
         let events = noted(events, ready.permit, record, observed);
-        Ok(Box::pin(until_revoked(events, session)))
+        Ok(Box::pin(until(end, events)))
     }
 }
 

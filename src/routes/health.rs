@@ -7,10 +7,15 @@ use actix_web::{
 
 use crate::{engine::EngineError, error::ApiError, state::AppState};
 
-/// 200 as long as the process serves.
-pub async fn health() -> HttpResponse {
-    HttpResponse::Ok()
-        .json(serde_json::json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
+/// 200 as long as the process is of use; 503 when a model is lost for good, so that the process is
+/// to be replaced.
+///
+/// # Errors
+/// 503; the reason is in the log.
+pub async fn health(state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+    state.lost().map_err(|_| ApiError::Lost)?;
+    Ok(HttpResponse::Ok()
+        .json(serde_json::json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") })))
 }
 
 /// 200 once a probe generation has succeeded, and while the engine lives.

@@ -83,6 +83,9 @@ pub fn model<'a>(
     stream: bool,
 ) -> Result<&'a ServedModel, ApiError> {
     let model = state.model(name, &visit.session.caller)?;
+    if let Some(trace) = visit.record.trace() {
+        trace.asked_for(name);
+    }
     visit.record.note(|fields| {
         fields.model = Some(model.config.name.clone());
         fields.stream = Some(stream);

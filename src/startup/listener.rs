@@ -18,6 +18,7 @@ use socket2::SockRef;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::drain::LAST_WORDS;
 use super::stream::{GuardedStream, Patience, Transport};
 use crate::{
     config::ServerConfig,
@@ -41,6 +42,8 @@ pub(super) struct Doors {
     idle: Duration,
     unread: Duration,
     max_connections: usize,
+    /// How long running requests may take once the server is told to stop.
+    patience: u64,
 }
 
 impl Doors {
@@ -60,6 +63,7 @@ impl Doors {
             idle: Duration::from_secs(config.idle_timeout),
             unread: Duration::from_secs(config.write_timeout),
             max_connections: config.max_connections,
+            patience: config.drain_timeout + LAST_WORDS.as_secs(),
         })
     }
 
@@ -118,7 +122,8 @@ where
     B: MessageBody + 'static,
 {
     let server = Server::build()
-        .shutdown_timeout(30)
+        .shutdown_timeout(doors.patience)
+        .disable_signals()
         // Ours is the limit: past it connections are closed, not left waiting.
         .max_concurrent_connections(doors.max_connections.saturating_add(64));
     let stopping = server.graceful_shutdown_signal();

@@ -229,6 +229,29 @@ async fn a_client_that_goes_away_is_told_with_what_was_generated() {
 }
 
 #[tokio::test]
+async fn several_prompts_are_told_together() {
+    let audited = audited();
+    for (id, stream) in [("plain", false), ("stream", true)] {
+        let body = json!({"model": "demo", "prompt": ["a b c", "d"], "n": 2, "stream": stream});
+        let url = format!("{}/v1/completions", audited.server.base);
+        let request = audited.server.client.post(url).json(&body);
+        let request = request
+            .bearer_auth(audited.key.expose())
+            .header("x-request-id", id);
+        let text = request.send().await.unwrap().text().await.unwrap();
+        let line = audited.log.line(id).await;
+        assert_eq!(line["outcome"], "complete", "{line}");
+        assert_eq!(line["prompt_tokens"], 20);
+        if !stream {
+            let usage = &serde_json::from_str::<Value>(&text).unwrap()["usage"];
+            assert_eq!(usage["completion_tokens"], line["completion_tokens"]);
+        }
+        // Two answers to each prompt: its words and its end.
+        assert_eq!(line["completion_tokens"], 2 * (4 + 2), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn no_secret_is_ever_written() {
     let audited = audited();
     let (prompt, query, image) = (

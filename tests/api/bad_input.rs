@@ -19,8 +19,9 @@ use serde_json::Value;
 use super::{
     fake_engine::{FakeEngine, fake_server},
     helpers::{config, start},
+    responses::Fault,
 };
-use porthole::state::EngineState;
+use porthole::{openai::json::Json, state::EngineState};
 
 /// A wrong body, and what becomes of it.
 struct Case {
@@ -88,6 +89,17 @@ fn cases() -> Vec<Case> {
     cases.extend(parts::images());
     cases.extend(extremes::cases());
     cases
+}
+
+/// Those of the wrong bodies that are JSON at all.
+pub fn wrong_bodies() -> Vec<(Fault, Value)> {
+    let json = |case: Case| {
+        let fault = (case.status, case.code, case.param);
+        // As the server reads it: a key that stands twice is no JSON.
+        serde_json::from_str::<Json<'_>>(&case.body).ok()?;
+        Some((fault, serde_json::from_str(&case.body).ok()?))
+    };
+    cases().into_iter().filter_map(json).collect()
 }
 
 #[tokio::test]

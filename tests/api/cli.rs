@@ -114,11 +114,21 @@ fn without_credentials_only_loopback_is_served() {
 
 #[test]
 fn a_key_made_for_the_process_opens_the_door_and_is_on_no_disk() {
+    a_key_is_made("127.0.0.1:0", "loopback");
+}
+
+#[test]
+fn a_key_is_made_wherever_the_server_listens_if_the_configuration_says_so() {
+    a_key_is_made("0.0.0.0:0", "always");
+}
+
+fn a_key_is_made(bind: &str, start_up_key: &str) {
     use std::io::{BufRead, BufReader};
     let folder = tempfile::tempdir().unwrap();
     let mut server = Command::new(env!("CARGO_BIN_EXE_porthole"))
         .env("PORTHOLE__AUTH__KEYS_FILE", folder.path().join("keys.toml"))
-        .env("PORTHOLE__SERVER__BIND", "127.0.0.1:0")
+        .env("PORTHOLE__AUTH__START_UP_KEY", start_up_key)
+        .env("PORTHOLE__SERVER__BIND", bind)
         .env("PORTHOLE__SERVER__ADMIN_BIND", "127.0.0.1:0")
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::piped())
@@ -140,6 +150,7 @@ fn a_key_made_for_the_process_opens_the_door_and_is_on_no_disk() {
         }
     }
     let (key, address) = (key.unwrap(), address.unwrap());
+    assert!(address.starts_with("http://127.0.0.1:"), "{address}");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let status = |key: &str| {
         let url = format!("{address}/v1/models");

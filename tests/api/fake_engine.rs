@@ -33,6 +33,8 @@ pub struct FakeEngine {
     pub running: Arc<AtomicUsize>,
     /// Requests it was given to count.
     pub prepared: AtomicUsize,
+    /// Told true, what was asked to "wait" ends.
+    pub go: watch::Sender<bool>,
 }
 
 impl FakeEngine {
@@ -55,6 +57,7 @@ impl FakeEngine {
             width: AtomicUsize::new(1_000),
             running: Arc::default(),
             prepared: AtomicUsize::new(0),
+            go: watch::Sender::new(false),
         })
     }
 
@@ -83,6 +86,7 @@ struct FakePrompt {
     answers: AtomicUsize,
     asked: Arc<Mutex<Vec<Asked>>>,
     running: Arc<AtomicUsize>,
+    go: watch::Receiver<bool>,
 }
 
 /// Tokens of every prompt, and of its images.
@@ -128,6 +132,7 @@ impl Engine for FakeEngine {
             answers: AtomicUsize::new(0),
             asked: self.asked.clone(),
             running: self.running.clone(),
+            go: self.go.subscribe(),
         }))
     }
 
@@ -253,7 +258,7 @@ impl Prompt for FakePrompt {
     }
 
     /// "fail" is an error after the first word, "hang" says one word and no more, "mute" says
-    /// nothing at all, "endless" talks for ever, "events:" is a script; all else is echoed word by
+    /// nothing at all, "wait" ends when told to, "endless" talks for ever, "events:" is a script; all else is echoed word by
     /// word.
     async fn generate(&self, job: Job) -> Result<EventStream, EngineError> {
         let turns = turns(&self.inquiry);
@@ -281,6 +286,15 @@ impl Prompt for FakePrompt {
             "fail" => Box::pin(stream::iter([one(), failed()])),
             "hang" => Box::pin(stream::iter([one()]).chain(stream::pending())),
             "mute" => Box::pin(stream::pending()),
+            "wait" => {
+                let mut go = self.go.clone();
+                let told = async move {
+                    go.wait_for(|go| *go).await.unwrap();
+                    let reason = FinishReason::Stop;
+                    Ok(Event::Finished { reason, usage })
+                };
+                Box::pin(stream::iter([one()]).chain(stream::once(told)))
+            }
             "endless" => Box::pin(stream::repeat_with(move || {
                 Ok(Event::text("word ".repeat(200)))
             })),

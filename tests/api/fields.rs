@@ -11,6 +11,12 @@ use super::{
     helpers::{header, user},
 };
 
+/// A good body for each field.
+pub fn good_bodies() -> Vec<Value> {
+    let rows = FIELDS.iter().filter(|field| field.rule != Rule::Refused);
+    rows.map(|field| with(&good(field.name))).collect()
+}
+
 /// A good value of a field, with what else it needs.
 fn good(field: &str) -> Value {
     let tools = json!([{"type": "function", "function": {"name": "f"}}]);
@@ -140,15 +146,14 @@ fn nested(levels: usize) -> Value {
     (0..levels).fold(json!(1), |inner, _| json!({"a": inner}))
 }
 
-#[tokio::test]
-async fn what_is_just_within_the_bounds_is_let_in() {
-    let (server, engine) = fake_server();
+/// Bodies that use what they may to the full.
+pub fn bodies_within_the_bounds() -> Vec<Value> {
     let biases: serde_json::Map<_, _> = (0..1000).map(|id| (id.to_string(), json!(100))).collect();
     let tool = |name: String| json!({"type": "function", "function": {"name": name, "parameters": nested(64)}});
     let tools: Vec<Value> = (0..128).map(|i| tool(format!("{i:_>64}"))).collect();
     let schema = json!({"description": "d".repeat(200 << 10)});
     let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema}});
-    for more in [
+    let fields = [
         json!({"max_completion_tokens": 1_000_000_000_u64}),
         json!({"max_tokens": u64::MAX, "max_completion_tokens": u64::MAX}),
         json!({"temperature": 2, "top_p": 1, "min_p": 1, "top_k": 0, "repetition_penalty": 2}),
@@ -165,13 +170,24 @@ async fn what_is_just_within_the_bounds_is_let_in() {
         json!({"tools": [], "tool_choice": "none", "functions": [], "function_call": "auto"}),
         json!({"tool_choice": "auto", "modalities": ["text"]}),
         json!({"response_format": format}),
-    ] {
-        let (status, json) = server.ask(&with(&more)).await;
-        assert_eq!(status, 200, "{more}: {json}");
+        json!({"n": 2.0, "max_tokens": 16.0, "seed": 4.0, "top_k": 1e1, "top_logprobs": 2.0, "logprobs": true}),
+    ];
+    fields.iter().map(with).collect()
+}
+
+#[tokio::test]
+async fn what_is_just_within_the_bounds_is_let_in() {
+    let (server, engine) = fake_server();
+    for body in bodies_within_the_bounds() {
+        let (status, json) = server.ask(&body).await;
+        assert_eq!(status, 200, "{body}: {json}");
     }
     let asked = engine.asked.lock().unwrap();
     let seeds = asked.iter().filter_map(|asked| asked.sampling.seed);
-    assert_eq!(seeds.collect::<Vec<_>>(), [i64::MAX as u64, 1 << 63]);
+    assert_eq!(seeds.collect::<Vec<_>>(), [i64::MAX as u64, 1 << 63, 4, 5]);
+    let last = &asked[asked.len() - 1].sampling;
+    let whole = (last.max_tokens, last.top_k, last.logprobs);
+    assert_eq!(whole, (Some(16), Some(10), Some(2)));
     let all = asked.iter().map(|asked| asked.sampling.logit_bias.len());
     assert_eq!(all.max(), Some(1000));
 }

@@ -13,7 +13,7 @@ use porthole::{
     audit::AuditLog,
     config::Config,
     metrics::Metrics,
-    startup::{Application, StartError},
+    startup::{Application, Handle, StartError},
     state::{EngineState, Parts},
 };
 use serde_json::{Value, json};
@@ -29,6 +29,8 @@ pub struct TestServer {
     pub admin: String,
     pub client: reqwest::Client,
     pub engine: watch::Sender<EngineState>,
+    pub handle: Handle,
+    pub thread: Option<std::thread::JoinHandle<()>>,
 }
 
 pub fn config() -> Config {
@@ -71,7 +73,7 @@ pub fn start_auditing(
 ) -> TestServer {
     let (sender, receiver) = watch::channel(engine);
     let (ports, started) = mpsc::channel();
-    std::thread::spawn(move || {
+    let thread = std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
             let parts = Parts {
                 config,
@@ -81,17 +83,23 @@ pub fn start_auditing(
             };
             let application = Application::build(parts).unwrap();
             ports
-                .send((application.port(), application.admin_port().unwrap()))
+                .send((
+                    application.port(),
+                    application.admin_port().unwrap(),
+                    application.handle(),
+                ))
                 .unwrap();
             application.run().await.unwrap();
         });
     });
-    let (port, admin) = started.recv_timeout(Duration::from_secs(10)).unwrap();
+    let (port, admin, handle) = started.recv_timeout(Duration::from_secs(10)).unwrap();
     TestServer {
         base: format!("http://127.0.0.1:{port}"),
         admin: format!("http://127.0.0.1:{admin}"),
         client: reqwest::Client::new(),
         engine: sender,
+        handle,
+        thread: Some(thread),
     }
 }
 

@@ -129,6 +129,27 @@ async fn a_seed_gives_the_same_answer_whatever_else_is_running() {
     }
 }
 
+/// Models and replicas each have an engine of their own, which compute at the same time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seed_gives_the_same_answer_beside_another_engine() {
+    let (one, other) = (engine().await, engine().await);
+    let question = "Tell me a story about this image.";
+    let mut alone = Vec::new();
+    for seed in 0..6 {
+        alone.push(answer(&one, ask(question), warm(seed)).await);
+    }
+    let texts: HashSet<_> = alone.iter().map(|answer| &answer.text).collect();
+    assert!(texts.len() >= 5, "seeds do not matter: {texts:?}");
+    let asked = (0..12).map(|i| {
+        let engine = if i % 2 == 0 { &one } else { &other };
+        let seed = i / 2;
+        async move { (seed, answer(engine, ask(question), warm(seed)).await) }
+    });
+    for (seed, together) in futures::future::join_all(asked).await {
+        assert_eq!(together, alone[seed as usize]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn log_probabilities_are_natural_and_add_up() {
     let engine = engine().await;

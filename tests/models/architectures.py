@@ -4,11 +4,14 @@ mistral.rs 0.8.1 reads the layout of the repositories of before transformers 5: 
 rope_scaling in the text's configuration, preprocessor_config.json, and the older names of weights.
 """
 
+import json
 import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from templates import GEMMA3, IDEFICS3, LLAVA, LLAVA_NEXT, QWEN2_5_VL
 
+DEMO = Path(__file__).resolve().parents[2] / "models" / "demo"
 TEXT = {
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -51,6 +54,8 @@ class Architecture:
     renames: list
     bos: str | None = None
     eos: str = "<|im_end|>"
+    # Weights whose last two dimensions the published repositories have the other way round: a pattern.
+    transposed: str | None = None
     # Width and height of pictures: one that needs no resize, others that do.
     pictures: list = field(default_factory=list)
     # Most images a request.
@@ -60,6 +65,47 @@ class Architecture:
     for_the_engine: dict = field(default_factory=dict)
     # What the engine is known to do otherwise: a way of reference.Reference to do it too.
     fault: str | None = None
+
+
+def qwen3_vl_moe(ids, vocabulary):
+    return {
+        "tie_word_embeddings": False,
+        "image_token_id": ids("<|image_pad|>"),
+        "video_token_id": ids("<|video_pad|>"),
+        "vision_start_token_id": ids("<|vision_start|>"),
+        "vision_end_token_id": ids("<|vision_end|>"),
+        "text_config": {
+            **{key: value for key, value in TEXT.items() if key != "tie_word_embeddings"},
+            "model_type": "qwen3_vl_moe_text",
+            "vocab_size": vocabulary,
+            "num_hidden_layers": 3,
+            "head_dim": 16,
+            "attention_bias": False,
+            "rope_scaling": {"mrope_interleaved": True, "mrope_section": [4, 2, 2], "rope_type": "default"},
+            # One layer without experts, as the configuration allows.
+            "mlp_only_layers": [1],
+            "decoder_sparse_step": 1,
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 48,
+            "norm_topk_prob": True,
+        },
+        "vision_config": {
+            "model_type": "qwen3_vl_moe",
+            "depth": 3,
+            "deepstack_visual_indexes": [0, 1],
+            "hidden_size": 64,
+            "out_hidden_size": 64,
+            "hidden_act": "gelu_pytorch_tanh",
+            "intermediate_size": 96,
+            "num_heads": 4,
+            "in_channels": 3,
+            "num_position_embeddings": 64,
+            "patch_size": 16,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+        },
+    }
 
 
 def qwen2_5_vl(ids, vocabulary):
@@ -201,6 +247,28 @@ LLAVA_RENAMES = [
 ]
 
 ARCHITECTURES = [
+    Architecture(
+        name="qwen3-vl-moe",
+        model_class="Qwen3VLMoeForConditionalGeneration",
+        # Qwen3-VL's, which the demonstration model has.
+        template=json.loads((DEMO / "chat_template.json").read_text())["chat_template"],
+        special_tokens=[],
+        config=lambda ids, size: {"model_type": "qwen3_vl_moe", **qwen3_vl_moe(ids, size)},
+        preprocessor={
+            "size": {"longest_edge": 16777216, "shortest_edge": 65536},
+            "patch_size": 16,
+            "temporal_patch_size": 2,
+            "merge_size": 2,
+            "image_mean": HALF,
+            "image_std": HALF,
+            "image_processor_type": "Qwen2VLImageProcessorFast",
+            "processor_class": "Qwen3VLProcessor",
+        },
+        processor={},
+        renames=[],
+        transposed=r"\.mlp\.experts\.(gate_up_proj|down_proj)$",
+        pictures=[(320, 256), (200, 350), (700, 140)],
+    ),
     Architecture(
         name="qwen2.5-vl",
         model_class="Qwen2_5_VLForConditionalGeneration",
@@ -368,3 +436,10 @@ def published_name(architecture, name):
         if count:
             return name
     return name
+
+
+def published_layout(architecture, name, tensor):
+    """A weight of transformers as the published repositories have it."""
+    if architecture.transposed and re.search(architecture.transposed, name):
+        return tensor.transpose(1, 2)
+    return tensor

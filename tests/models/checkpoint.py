@@ -8,7 +8,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from architectures import published_name
+from architectures import published_layout, published_name
 
 
 def dump(path, value):
@@ -88,6 +88,8 @@ def randomize(model, seed, sayable):
 
     for name, weight in sorted(model.named_parameters()):
         inputs = weight.shape[0] if weight.dim() < 2 else weight[0].numel()
+        if ".experts." in name:
+            inputs = weight.shape[-1]
         if name.startswith("lm_head"):
             weight.zero_()
             weight[sayable] = normal((len(sayable), weight.shape[1]), 0.7)
@@ -139,7 +141,7 @@ def write(architecture, demo, folder):
     model = model_class(transformers.AutoConfig.from_pretrained(folder)).float()
     randomize(model, architecture.seed, words(vocabulary))
     tensors = {
-        published_name(architecture, name): tensor.detach().clone().contiguous()
+        published_name(architecture, name): published_layout(architecture, name, tensor.detach()).clone().contiguous()
         for name, tensor in model.named_parameters()
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

@@ -174,7 +174,9 @@ class Prometheus:
         self.url = f"http://127.0.0.1:{port}"
         config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))
         config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-        config["scrape_configs"][0]["static_configs"][0]["targets"] = [target]
+        # Where it runs there are no names to look up; the job's name is what the rules know.
+        job = config["scrape_configs"][0]["job_name"]
+        config["scrape_configs"] = [{"job_name": job, "static_configs": [{"targets": [target]}]}]
         (work / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
         groups = [{k: v for k, v in group.items() if k != "interval"} for group in RULES["groups"]]
         (work / "rules.yml").write_text(yaml.safe_dump({"groups": groups}), encoding="utf-8")

@@ -21,6 +21,11 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{grammar::Rule, sampling};
 
+#[cfg(test)]
+mod apart;
+#[cfg(test)]
+mod tests;
+
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -34,6 +39,8 @@ pub(super) enum Kind {
     Call,
     /// The end of the answer, which is not shown.
     End,
+    /// The end of an answer whose grammar has grown too costly to follow; not shown either.
+    Cut,
 }
 
 /// A token that was chosen.
@@ -157,12 +164,33 @@ impl State {
     fn choose(&mut self, logits: &mut [f32], context: &[u32]) -> Result<Chosen, String> {
         if self.stage == Stage::Over {
             // The engine begins a step more than it was asked for.
-            return Ok(Chosen {
-                token: self.plan.ends.first().copied().unwrap_or(0),
-                kind: Kind::End,
-                logprobs: None,
-            });
+            return Ok(self.over(Kind::End));
         }
+        match self.next(logits, context) {
+            Ok(chosen) => Ok(chosen),
+            Err(Fault::Nothing(reason)) => Err(reason),
+            Err(Fault::Grammar(reason)) => {
+                // Asked again it would come to the same, so that an error would only be tried again.
+                tracing::warn!(
+                    reason,
+                    tokens = self.written.len(),
+                    "an answer was cut off: its grammar cannot be followed further"
+                );
+                self.stage = Stage::Over;
+                Ok(self.over(Kind::Cut))
+            }
+        }
+    }
+
+    fn over(&self, kind: Kind) -> Chosen {
+        Chosen {
+            token: self.plan.ends.first().copied().unwrap_or(0),
+            kind,
+            logprobs: None,
+        }
+    }
+
+    fn next(&mut self, logits: &mut [f32], context: &[u32]) -> Result<Chosen, Fault> {
         let before = self
             .plan
             .logprobs
@@ -183,7 +211,8 @@ impl State {
             None => {
                 self.forbid(logits)?;
                 let draw = self.rng.random::<f64>();
-                self.plan.sampling.pick(logits, draw, &mut self.weights)?
+                let picked = self.plan.sampling.pick(logits, draw, &mut self.weights);
+                picked.map_err(Fault::Nothing)?
             }
         };
         *self.written.entry(token).or_default() += 1;
@@ -197,7 +226,7 @@ impl State {
     }
 
     /// Takes away what may not come next.
-    fn forbid(&mut self, logits: &mut [f32]) -> Result<(), String> {
+    fn forbid(&mut self, logits: &mut [f32]) -> Result<(), Fault> {
         let plan = &mut self.plan;
         match (self.stage, &mut plan.rule) {
             (Stage::Thinking, _) => {
@@ -219,7 +248,7 @@ impl State {
         Ok(())
     }
 
-    fn advance(&mut self, token: u32, forced: bool) -> Result<Kind, String> {
+    fn advance(&mut self, token: u32, forced: bool) -> Result<Kind, Fault> {
         let thinking = self.plan.thinking.as_ref();
         if self.stage == Stage::Start {
             self.stage = match thinking {
@@ -279,8 +308,20 @@ impl State {
     }
 }
 
-fn consume(matcher: &mut Matcher, token: u32) -> Result<(), String> {
-    matcher.consume_token(token).map_err(|e| e.to_string())
+/// Why no token can be chosen.
+enum Fault {
+    /// Nothing is left to choose from.
+    Nothing(String),
+    /// The grammar cannot be followed within its limits.
+    Grammar(String),
+}
+
+fn too_costly(error: impl ToString) -> Fault {
+    Fault::Grammar(error.to_string())
+}
+
+fn consume(matcher: &mut Matcher, token: u32) -> Result<(), Fault> {
+    matcher.consume_token(token).map_err(too_costly)
 }
 
 fn forbid_one(logits: &mut [f32], token: u32) {
@@ -297,8 +338,8 @@ fn keep_allowed(
     ends: &[u32],
     grammar_end: u32,
     also: Option<u32>,
-) -> Result<(), String> {
-    let mask = matcher.compute_mask_or_eos().map_err(|e| e.to_string())?;
+) -> Result<(), Fault> {
+    let mask = matcher.compute_mask_or_eos().map_err(too_costly)?;
     let may_end = mask.is_allowed(grammar_end);
     let kept: Vec<(u32, f32)> = ends
         .iter()

@@ -8,11 +8,12 @@ use std::{
 };
 
 use mistralrs::{
-    AutoDeviceMapParams, DefaultSchedulerMethod, DeviceMapSetting, ModelDType,
-    ModelGenerationDefaults, SchedulerConfig, TokenSource, best_device,
+    AutoDeviceMapParams, DefaultSchedulerMethod, Device, DeviceMapSetting, MemoryGpuConfig,
+    ModelDType, ModelGenerationDefaults, PagedAttentionConfig, PagedCacheType, SchedulerConfig,
+    TokenSource, best_device,
     core::{
-        GGUFLoaderBuilder, GGUFSpecificConfig, IsqOrganization, Loader, MistralRs,
-        MistralRsBuilder, MultimodalLoaderBuilder, MultimodalSpecificConfig, Pipeline,
+        DeviceMapMetadata, GGUFLoaderBuilder, GGUFSpecificConfig, IsqOrganization, Loader,
+        MistralRs, MistralRsBuilder, MultimodalLoaderBuilder, MultimodalSpecificConfig, Pipeline,
     },
     parse_isq_value,
 };
@@ -25,7 +26,7 @@ use super::{
     template::{ChatTemplate, PASS_THROUGH},
 };
 use crate::{
-    config::{Device, Dtype, ModelConfig},
+    config::{Device as DeviceChoice, Dtype, ModelConfig},
     engine::{ModelInfo, Reasoning, neutralize::Neutralizer},
     media::budget::ImageGeometry,
 };
@@ -69,10 +70,44 @@ pub(super) struct Loaded {
     pub(super) on_cpu: bool,
 }
 
+/// A device that a replica is bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The CPU.
+    Cpu,
+    /// An NVIDIA GPU by its number.
+    Cuda(usize),
+}
+
+impl Place {
+    /// From its name in `model.devices`: `cpu`, `cuda:1`.
+    ///
+    /// # Errors
+    /// In words for the operator.
+    pub(super) fn parse(name: &str) -> Result<Self, String> {
+        let number = name.strip_prefix("cuda:").and_then(|n| n.parse().ok());
+        match (name, number) {
+            ("cpu", _) => Ok(Self::Cpu),
+            (_, Some(number)) => Ok(Self::Cuda(number)),
+            (_, None) => Err(format!(
+                "model.devices: {name:?} is neither \"cpu\" nor such as \"cuda:0\""
+            )),
+        }
+    }
+
+    fn device(self) -> Result<Device, String> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(number) => Device::new_cuda(number)
+                .map_err(|e| format!("model.devices: cuda:{number} cannot be used: {e}")),
+        }
+    }
+}
+
 /// Loads the model on a thread of its own.
-pub(super) async fn load(config: &ModelConfig) -> Result<Loaded, String> {
+pub(super) async fn load(config: &ModelConfig, place: Option<Place>) -> Result<Loaded, String> {
     let blocking = config.clone();
-    let (pipeline, on_cpu) = tokio::task::spawn_blocking(move || load_pipeline(&blocking))
+    let (pipeline, on_cpu) = tokio::task::spawn_blocking(move || load_pipeline(&blocking, place))
         .await
         .map_err(|e| format!("loading the model panicked: {e}"))??;
     let files = files(&config.id)?;
@@ -156,14 +191,19 @@ fn ends(known: &[u32], tokenizer: &Tokenizer, has: &dyn Fn(&str) -> bool) -> Arc
 }
 
 async fn start(pipeline: LoadedPipeline, config: &ModelConfig) -> Result<Arc<MistralRs>, String> {
-    let scheduler = SchedulerConfig::DefaultScheduler {
-        method: DefaultSchedulerMethod::Fixed(
-            config
-                .max_batch_size
-                .max(8)
-                .try_into()
-                .map_err(|_| "max_batch_size is 0")?,
-        ),
+    let at_once = config.max_batch_size.max(8);
+    // Where its pages were asked for and can be had.
+    let pages = pipeline.lock().await.get_metadata().cache_config.clone();
+    let scheduler = match pages {
+        Some(config) => SchedulerConfig::PagedAttentionMeta {
+            max_num_seqs: at_once,
+            config,
+        },
+        None => SchedulerConfig::DefaultScheduler {
+            method: DefaultSchedulerMethod::Fixed(
+                at_once.try_into().map_err(|_| "max_batch_size is 0")?,
+            ),
+        },
     };
     // Its prefix cache mixes concurrent sequences.
     Ok(MistralRsBuilder::new(pipeline, scheduler, false, None)
@@ -229,12 +269,11 @@ fn read_template(folder: &Path, pipeline: &dyn Pipeline) -> Result<Option<ChatTe
 
 type LoadedPipeline = Arc<Mutex<dyn Pipeline + Send + Sync>>;
 
-fn load_pipeline(config: &ModelConfig) -> Result<(LoadedPipeline, bool), String> {
-    let device =
-        best_device(config.device == Device::Cpu).map_err(|e| format!("no device: {e}"))?;
-    if config.device == Device::Cuda && !device.is_cuda() {
-        return Err("model.device is \"cuda\", but this build or machine has no CUDA".into());
-    }
+fn load_pipeline(
+    config: &ModelConfig,
+    place: Option<Place>,
+) -> Result<(LoadedPipeline, bool), String> {
+    let device = device(config, place)?;
     let dtype = match config.dtype {
         // mistral.rs would take bf16 on a CPU too, which has no arithmetic for it.
         Dtype::Auto if device.is_cpu() => ModelDType::F32,
@@ -256,10 +295,13 @@ fn load_pipeline(config: &ModelConfig) -> Result<(LoadedPipeline, bool), String>
         .and_then(|file| std::fs::write(file.path(), PASS_THROUGH).map(|()| file))
         .map_err(|e| format!("a temporary file: {e}"))?;
     let loader = loader(&config.id, pass_through.path());
-    let mapping = if is_gguf(Path::new(&config.id)) {
-        AutoDeviceMapParams::default_text()
-    } else {
-        AutoDeviceMapParams::default_multimodal()
+    let mapping = match place {
+        // All of it there: else the engine spreads it over all devices it finds.
+        Some(_) => DeviceMapSetting::Map(DeviceMapMetadata::dummy()),
+        None if is_gguf(Path::new(&config.id)) => {
+            DeviceMapSetting::Auto(AutoDeviceMapParams::default_text())
+        }
+        None => DeviceMapSetting::Auto(AutoDeviceMapParams::default_multimodal()),
     };
     let pipeline = loader
         .load_model_from_hf(
@@ -268,12 +310,38 @@ fn load_pipeline(config: &ModelConfig) -> Result<(LoadedPipeline, bool), String>
             &dtype,
             &device,
             false,
-            DeviceMapSetting::Auto(mapping),
+            mapping,
             quantization,
-            None,
+            pages(config, &device)?,
         )
         .map_err(|e| format!("{e:#}"))?;
     Ok((pipeline, device.is_cpu()))
+}
+
+fn device(config: &ModelConfig, place: Option<Place>) -> Result<Device, String> {
+    if let Some(place) = place {
+        return place.device();
+    }
+    let wanted = config.device;
+    let device = best_device(wanted == DeviceChoice::Cpu).map_err(|e| format!("no device: {e}"))?;
+    if wanted == DeviceChoice::Cuda && !device.is_cuda() {
+        return Err("model.device is \"cuda\", but this build or machine has no CUDA".into());
+    }
+    Ok(device)
+}
+
+/// The keys and values in pages, where they are asked for.
+fn pages(config: &ModelConfig, device: &Device) -> Result<Option<PagedAttentionConfig>, String> {
+    if !config.paged_attention {
+        return Ok(None);
+    }
+    if !device.is_cuda() {
+        return Err("model.paged_attention is for CUDA only".into());
+    }
+    let memory = MemoryGpuConfig::Utilization(config.gpu_memory_utilization);
+    PagedAttentionConfig::new(None, memory, PagedCacheType::Auto)
+        .map(Some)
+        .map_err(|e| format!("model.paged_attention: {e}"))
 }
 
 fn loader(id: &str, pass_through: &Path) -> Box<dyn Loader> {

@@ -75,6 +75,10 @@ impl<'a> Reader<'a> {
                 self.finish(out);
                 Read::Ended(self.reason())
             }
+            Kind::Cut => {
+                self.finish(out);
+                Read::Ended(FinishReason::Length)
+            }
         }
     }
 

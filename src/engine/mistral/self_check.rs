@@ -41,7 +41,8 @@ pub(super) async fn proven_width(shared: &Arc<Shared>, on_cpu: bool) -> usize {
             tracing::warn!(wanted, %reason, "the self-check failed; sequences run one after the other");
             // A check that killed the engine must not leave it dead.
             let mut health = shared.health.subscribe();
-            let _ = health.wait_for(|health| *health == Health::Up).await;
+            let back = health.wait_for(|health| !matches!(health, Health::Recovering(_)));
+            let _ = back.await;
             1
         }
     }

@@ -14,11 +14,13 @@ use super::{
     chooser::{Chooser, Chosen, Kind, Plan},
     prepare::Prepared,
     reader::{Read, Reader},
+    replicas::{Busy, Replicas},
     supervisor,
 };
 use crate::{
     engine::{
-        self, EngineError, Event, FinishReason, Health, OnEnd, TokenUsage, convert, lane::Cohort,
+        self, EngineError, Event, FinishReason, Health, OnEnd, TokenUsage, convert,
+        lane::{Cohort, Place},
     },
     metrics::Activity,
 };
@@ -71,25 +73,28 @@ enum Outcome {
 
 /// Runs one generation and sends its events, until `events` is closed.
 pub(super) async fn run(
-    shared: Arc<Shared>,
+    replicas: Arc<Replicas>,
     job: Job,
     events: Events,
     (mut activity, on_end): (Activity, OnEnd),
 ) {
-    let place = tokio::select! {
-        place = shared.lane.enter(job.cohort.clone()) => place,
+    let entered = tokio::select! {
+        entered = enter(&replicas, &job.cohort) => entered,
         () = events.closed() => return,
     };
-    if let Err(error) = wait_for_health(&shared).await {
-        let _ = events.send(Err(error));
-        return;
-    }
+    let (busy, place) = match entered {
+        Ok(entered) => entered,
+        Err(error) => {
+            let _ = events.send(Err(error));
+            return;
+        }
+    };
     activity.run();
     let (prompt, image) = (job.prompt_tokens, job.image_tokens);
-    let generated = run_in_lane(&shared, job, &events).await;
+    let generated = run_in_lane(busy.replica(), job, &events).await;
     let (completion, reasoning) = (generated.all, generated.thoughts);
     drop(activity);
-    drop(place);
+    drop((place, busy));
     on_end(TokenUsage {
         prompt,
         image,
@@ -98,11 +103,30 @@ pub(super) async fn run(
     });
 }
 
+/// A place in the lane of a replica that is up.
+async fn enter(replicas: &Replicas, cohort: &Cohort) -> Result<(Busy, Place), EngineError> {
+    loop {
+        let busy = Busy::new(&replicas.least_busy()?);
+        let replica = busy.replica();
+        let place = replica.lane.enter(cohort.clone()).await;
+        if replica.is_up() {
+            return Ok((busy, place));
+        }
+        // It died while this one waited for it. Another may be there.
+        if replicas.health().borrow().clone() != Health::Up {
+            wait_for_health(replica).await?;
+            return Ok((busy, place));
+        }
+        // Those who follow the health of all may not have seen yet that this one fell.
+        tokio::task::yield_now().await;
+    }
+}
+
 async fn wait_for_health(shared: &Shared) -> Result<(), EngineError> {
     let mut health = shared.health.subscribe();
-    let up = tokio::time::timeout(RECOVERY, health.wait_for(|health| *health == Health::Up)).await;
-    match up {
-        Ok(Ok(_)) => Ok(()),
+    let decided = health.wait_for(|health| !matches!(health, Health::Recovering(_)));
+    match tokio::time::timeout(RECOVERY, decided).await {
+        Ok(Ok(health)) if *health == Health::Up => Ok(()),
         _ => Err(EngineError::Unavailable(
             "the engine did not come back in time".into(),
         )),

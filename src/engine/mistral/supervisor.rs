@@ -2,7 +2,10 @@
 //! asked; where that does not help, the model is loaded anew. Until a probe generation succeeds the
 //! engine counts as away.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
 
 use image::RgbImage;
 use tokio::sync::mpsc;
@@ -15,6 +18,8 @@ use crate::{
 
 /// Probes on the restarted thread before the model is loaded anew.
 const PROBES_BEFORE_RELOAD: u32 = 3;
+/// The time in which attempts are counted against `max_restarts`.
+const LATELY: Duration = Duration::from_secs(600);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Starts bringing the engine back, unless that is going on already.
@@ -41,24 +46,41 @@ fn start(shared: &Arc<Shared>, reason: String, mut reload: bool) {
     tracing::error!(%reason, "the engine is away; bringing it back");
     let shared = shared.clone();
     tokio::spawn(async move {
-        for attempt in 1.. {
+        let mut attempt = 0;
+        while shared.may_revive() {
+            attempt += 1;
             // The thread that died may still be unwinding; later attempts back off.
             tokio::time::sleep(Duration::from_millis(50) * (1 << attempt.min(9))).await;
             reload |= attempt > PROBES_BEFORE_RELOAD;
             match revive(&shared, reload).await {
-                Ok(()) => break,
+                Ok(()) => {
+                    shared.metrics.engine_restarts.inc();
+                    tracing::info!("the engine is back");
+                    shared.health.send_replace(Health::Up);
+                    return;
+                }
                 Err(error) => tracing::error!(attempt, %error, "the engine did not come back"),
             }
         }
-        shared.metrics.engine_restarts.inc();
-        tracing::info!("the engine is back");
-        shared.health.send_replace(Health::Up);
+        tracing::error!(%reason, "the engine died too often; it is given up");
+        shared.health.send_replace(Health::Lost(reason));
     });
+}
+
+impl Shared {
+    /// Whether one more attempt to bring it back is allowed; it counts.
+    fn may_revive(&self) -> bool {
+        let mut revivals = self.revivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        revivals.retain(|at| now - *at < LATELY);
+        revivals.push_back(now);
+        revivals.len() <= self.config.max_restarts
+    }
 }
 
 async fn revive(shared: &Arc<Shared>, reload: bool) -> Result<(), String> {
     if reload {
-        let loaded = load::load(&shared.config).await?;
+        let loaded = load::load(&shared.config, shared.device).await?;
         *shared
             .runner
             .write()

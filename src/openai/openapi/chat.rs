@@ -3,18 +3,24 @@
 use serde_json::{Value, json};
 
 use super::{
-    requests::{sampling, stream_options},
+    requests::{sampling, stream_options, streamed},
     schema::{
-        Named, any, bounded, closed, count, ignored, integers, is, list, maybe, name, of, open,
-        reference, text, words,
+        Named, any, bounded, closed, closed_but_null, count, ignored, integers, is, list, maybe,
+        name, of, open, reference, refused, text, unless, without_effect, words,
     },
 };
-use crate::openai::fields::{FIELDS, Rule};
+use crate::openai::{
+    fields::{self, FIELDS, Rule},
+    message::MAX_ITEMS,
+    read,
+    request::{EFFORTS, MAX_ANSWERS, TIERS},
+    sampling::MAX_TOP_LOGPROBS,
+    tools::MAX_TOOLS,
+};
 
 pub(super) fn schemas() -> Vec<Named> {
     vec![
         ("ChatCompletionRequest", request()),
-        ("ChatMessage", message()),
         ("ChatTool", tool()),
         ("ChatCompletion", completion()),
         ("ChatCompletionChunk", chunk()),
@@ -23,32 +29,58 @@ pub(super) fn schemas() -> Vec<Named> {
 }
 
 fn request() -> Value {
-    let mut known = fields();
+    let mut known = honoured();
     known.extend(sampling());
-    let mut fields = Vec::new();
+    let mut properties = Vec::new();
     for field in FIELDS {
-        let schema = known.iter().find(|(known, _)| *known == field.name);
-        let schema = schema.map(|(_, schema)| schema.clone());
-        match field.rule {
-            Rule::Honoured => fields.push((field.name, schema.unwrap_or_else(|| json!({})))),
-            Rule::Accepted => {
-                let described = json!({ "description": "Accepted without effect." });
-                fields.push((field.name, schema.unwrap_or(described)));
+        let schema = match field.rule {
+            Rule::Honoured => {
+                let schema = known.iter().find(|(known, _)| *known == field.name);
+                schema.map_or_else(|| json!({}), |(_, schema)| schema.clone())
             }
-            Rule::Refused => fields.push((
-                field.name,
-                json!({
-                    "description": "Refused, unless it asks for nothing.",
-                }),
-            )),
-        }
+            Rule::Accepted => without_effect(fields::shape(field.name)),
+            Rule::Refused => refused(fields::nothing(field.name)),
+        };
+        properties.push((field.name, schema));
     }
-    closed(&["model", "messages"], &fields)
+    let mut request = closed(&["model", "messages"], &properties);
+    let logprobs = open(&["logprobs"], &[("logprobs", json!({ "const": true }))]);
+    let tools = json!({ "type": "array", "minItems": 1 });
+    request["allOf"] = json!([
+        streamed(),
+        unless("top_logprobs", json!([null, 0]), logprobs),
+        unless(
+            "tool_choice",
+            json!([null, "none", "auto"]),
+            open(&["tools"], &[("tools", tools)])
+        ),
+    ]);
+    request
 }
 
-fn fields() -> Vec<Named> {
-    let function = closed(&["name"], &[("name", name(64))]);
-    let named = closed(
+fn honoured() -> Vec<Named> {
+    vec![
+        ("model", text()),
+        ("messages", bounded(reference("ChatMessage"), 1, MAX_ITEMS)),
+        ("max_tokens", maybe(integers(1..=usize::MAX))),
+        ("max_completion_tokens", maybe(integers(1..=usize::MAX))),
+        ("n", maybe(integers(1..=MAX_ANSWERS))),
+        ("stream", maybe(of("boolean"))),
+        ("stream_options", stream_options()),
+        ("logprobs", maybe(of("boolean"))),
+        ("top_logprobs", maybe(integers(0..=MAX_TOP_LOGPROBS))),
+        ("response_format", maybe(format())),
+        ("tools", maybe(bounded(reference("ChatTool"), 0, MAX_TOOLS))),
+        ("tool_choice", maybe(choice())),
+        ("parallel_tool_calls", maybe(of("boolean"))),
+        ("reasoning_effort", maybe(words(EFFORTS))),
+        ("service_tier", maybe(words(TIERS))),
+    ]
+}
+
+fn choice() -> Value {
+    let function = closed(&["name"], &[("name", name(read::MAX_NAME))]);
+    let named = closed_but_null(
         &["type", "function"],
         &[("type", is("function")), ("function", function)],
     );
@@ -56,53 +88,32 @@ fn fields() -> Vec<Named> {
         &["mode", "tools"],
         &[
             ("mode", words(&["auto", "required"])),
-            ("tools", list(named.clone())),
+            ("tools", bounded(named.clone(), 1, MAX_TOOLS)),
         ],
     );
-    let choice = any([
+    any([
         words(&["none", "auto", "required"]),
         named,
         closed(
             &["type", "allowed_tools"],
             &[("type", is("allowed_tools")), ("allowed_tools", allowed)],
         ),
-    ]);
-    let efforts = crate::openai::request::EFFORTS;
-    vec![
-        ("model", text()),
-        ("messages", bounded(reference("ChatMessage"), 1, 4096)),
-        ("max_tokens", maybe(integers(1, None))),
-        ("max_completion_tokens", maybe(integers(1, None))),
-        ("n", maybe(integers(1, None))),
-        ("stream", maybe(of("boolean"))),
-        ("stream_options", stream_options()),
-        ("logprobs", maybe(of("boolean"))),
-        ("top_logprobs", maybe(integers(0, Some(20)))),
-        ("response_format", maybe(format())),
-        ("tools", maybe(list(reference("ChatTool")))),
-        ("tool_choice", maybe(choice)),
-        ("parallel_tool_calls", maybe(of("boolean"))),
-        ("reasoning_effort", maybe(words(efforts))),
-        (
-            "service_tier",
-            maybe(words(&["auto", "default", "flex", "scale", "priority"])),
-        ),
-    ]
+    ])
 }
 
 fn format() -> Value {
-    let schema = closed(
-        &["name"],
+    let schema = closed_but_null(
+        &["name", "schema"],
         &[
-            ("name", text()),
-            ("description", maybe(text())),
-            ("schema", maybe(of("object"))),
+            ("name", name(read::MAX_NAME)),
+            ("description", ignored(text())),
+            ("schema", of("object")),
             ("strict", maybe(of("boolean"))),
         ],
     );
     any([
-        closed(&["type"], &[("type", words(&["text", "json_object"]))]),
-        closed(
+        closed_but_null(&["type"], &[("type", words(&["text", "json_object"]))]),
+        closed_but_null(
             &["type", "json_schema"],
             &[("type", is("json_schema")), ("json_schema", schema)],
         ),
@@ -110,75 +121,18 @@ fn format() -> Value {
 }
 
 fn tool() -> Value {
-    let function = closed(
+    let function = closed_but_null(
         &["name"],
         &[
-            ("name", name(64)),
+            ("name", name(read::MAX_NAME)),
             ("description", maybe(text())),
             ("parameters", maybe(of("object"))),
             ("strict", maybe(of("boolean"))),
         ],
     );
-    closed(
+    closed_but_null(
         &["type", "function"],
         &[("type", is("function")), ("function", function)],
-    )
-}
-
-fn message() -> Value {
-    let words_part = closed(
-        &["type", "text"],
-        &[
-            ("type", is("text")),
-            ("text", text()),
-            ("prompt_cache_breakpoint", json!({})),
-        ],
-    );
-    let url = closed(
-        &["url"],
-        &[
-            ("url", text()),
-            ("detail", maybe(words(&["auto", "low", "high", "original"]))),
-        ],
-    );
-    let image_part = closed(
-        &["type", "image_url"],
-        &[
-            ("type", is("image_url")),
-            ("image_url", url),
-            ("prompt_cache_breakpoint", json!({})),
-        ],
-    );
-    let content = any([
-        text(),
-        bounded(any([words_part, image_part]), 1, 4096),
-        of("null"),
-    ]);
-    let function = closed(
-        &["name", "arguments"],
-        &[("name", text()), ("arguments", text())],
-    );
-    let call = closed(
-        &["id", "type", "function"],
-        &[
-            ("id", text()),
-            ("type", is("function")),
-            ("function", function),
-        ],
-    );
-    // Open, since SDKs send messages of answers back with all that they carry.
-    open(
-        &["role"],
-        &[
-            (
-                "role",
-                words(&["system", "developer", "user", "assistant", "tool"]),
-            ),
-            ("content", content),
-            ("name", ignored(text())),
-            ("tool_calls", maybe(list(call))),
-            ("tool_call_id", maybe(text())),
-        ],
     )
 }
 

@@ -3,7 +3,9 @@
 
 mod answers;
 mod chat;
+mod messages;
 mod requests;
+mod responses;
 mod schema;
 
 use serde_json::{Map, Value, json};
@@ -37,7 +39,13 @@ pub fn document() -> Value {
 }
 
 fn schemas() -> Value {
-    let parts = [chat::schemas(), requests::schemas(), answers::schemas()];
+    let parts = [
+        chat::schemas(),
+        messages::schemas(),
+        requests::schemas(),
+        responses::schemas(),
+        answers::schemas(),
+    ];
     let schemas = parts.into_iter().flatten();
     let schemas: Map<String, Value> = schemas
         .map(|(name, schema)| (name.into(), schema))
@@ -114,12 +122,14 @@ fn operation(
         );
     }
     if let Some(event) = answers.get(1) {
-        let description = format!("Server-sent events, each with a {event}.");
-        let data = json!({
-            "type": "string",
+        let description =
+            format!("Server-sent events, each with a {event}, or with an Error as the last.");
+        let end = json!({ "const": "[DONE]" });
+        let json = json!({
             "contentMediaType": "application/json",
-            "contentSchema": reference(event),
+            "contentSchema": { "anyOf": [reference(event), reference("Error")] },
         });
+        let data = json!({ "type": "string", "anyOf": [end, json] });
         // Of one event, as OpenAPI has it for streams of events.
         let schema = json!({
             "type": "object",

@@ -1,17 +1,19 @@
-//! Bodies of requests, but for chat completions.
+//! Bodies of requests, but for conversations.
 
 use serde_json::{Value, json};
 
 use super::schema::{
-    Named, any, bounded, closed, count, ignored, integers, is, list, maybe, name, nothing_but,
-    numbers, of, reference, text, words,
+    Named, any, bounded, closed, closed_but_null, count, ignored, integers, list, maybe,
+    nothing_but, numbers, of, open, reference, text, texts, unless, without_effect,
 };
 use crate::openai::{
     completions::{MAX_CHOICES, MAX_LOGPROBS},
+    fields,
     predict::MAX_INPUTS,
-    read,
-    responses::{input, request, text as form, tools},
-    sampling::{MAX_BIAS, MAX_BIASES, MAX_REPETITION_PENALTY, MAX_STOP_BYTES, MAX_STOPS},
+    sampling::{
+        MAX_BIAS, MAX_BIASES, MAX_REPETITION_PENALTY, MAX_STOP_BYTES, MAX_STOPS, PENALTY,
+        PROBABILITY, TEMPERATURE,
+    },
 };
 
 pub(super) fn schemas() -> Vec<Named> {
@@ -19,30 +21,26 @@ pub(super) fn schemas() -> Vec<Named> {
         ("CompletionRequest", completion()),
         ("PredictRequest", predict()),
         ("TokenRequest", token()),
-        ("ResponsesRequest", responses()),
-        ("ResponsesItem", item()),
-        ("ResponsesContent", content()),
-        ("ResponsesTool", tool()),
-        ("ResponsesToolChoice", choice()),
-        ("ResponsesTextFormat", format()),
     ]
 }
 
 /// How to choose tokens, in the fields that the text routes share.
 pub(super) fn sampling() -> Vec<(&'static str, Value)> {
-    let stop = json!({ "type": "string", "minLength": 1, "maxLength": MAX_STOP_BYTES });
+    let stop = texts(1, MAX_STOP_BYTES);
     let bias = json!({
         "type": "object",
         "maxProperties": MAX_BIASES,
-        "additionalProperties": numbers(-MAX_BIAS, MAX_BIAS),
+        "propertyNames": { "pattern": "^(0|[1-9][0-9]{0,9})$" },
+        "additionalProperties": numbers(&(-MAX_BIAS..=MAX_BIAS)),
     });
+    let seed = json!({ "type": "integer", "minimum": i64::MIN, "maximum": i64::MAX });
     vec![
-        ("temperature", maybe(numbers(0.0, 2.0))),
-        ("top_p", maybe(numbers(0.0, 1.0))),
+        ("temperature", maybe(numbers(&TEMPERATURE))),
+        ("top_p", maybe(numbers(&PROBABILITY))),
         ("top_k", maybe(count())),
-        ("min_p", maybe(numbers(0.0, 1.0))),
-        ("presence_penalty", maybe(numbers(-2.0, 2.0))),
-        ("frequency_penalty", maybe(numbers(-2.0, 2.0))),
+        ("min_p", maybe(numbers(&PROBABILITY))),
+        ("presence_penalty", maybe(numbers(&PENALTY))),
+        ("frequency_penalty", maybe(numbers(&PENALTY))),
         (
             "repetition_penalty",
             maybe(json!({
@@ -52,7 +50,7 @@ pub(super) fn sampling() -> Vec<(&'static str, Value)> {
             })),
         ),
         ("logit_bias", maybe(bias)),
-        ("seed", maybe(of("integer"))),
+        ("seed", maybe(seed)),
         (
             "stop",
             maybe(any([stop.clone(), bounded(stop, 0, MAX_STOPS)])),
@@ -60,8 +58,14 @@ pub(super) fn sampling() -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// Options of a stream are for streams.
+pub(super) fn streamed() -> Value {
+    let stream = open(&["stream"], &[("stream", json!({ "const": true }))]);
+    unless("stream_options", json!([null]), stream)
+}
+
 pub(super) fn stream_options() -> Value {
-    maybe(closed(
+    maybe(closed_but_null(
         &[],
         &[
             ("include_usage", maybe(of("boolean"))),
@@ -71,29 +75,35 @@ pub(super) fn stream_options() -> Value {
 }
 
 fn completion() -> Value {
-    let ids = json!({ "type": "array", "items": count(), "minItems": 1 });
+    let id = json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX });
+    let ids = json!({ "type": "array", "items": id, "minItems": 1 });
     let several = any([text(), ids.clone()]);
     let prompt = any([text(), ids, bounded(several, 1, MAX_CHOICES)]);
-    let choices = || maybe(integers(1, Some(MAX_CHOICES)));
+    let choices = || maybe(integers(1..=MAX_CHOICES));
     let mut fields = vec![
         ("model", text()),
         ("prompt", prompt),
-        ("max_tokens", maybe(integers(1, None))),
+        ("max_tokens", maybe(integers(1..=usize::MAX))),
         ("n", choices()),
         ("best_of", choices()),
         ("echo", maybe(of("boolean"))),
-        ("logprobs", maybe(integers(0, Some(MAX_LOGPROBS)))),
+        ("logprobs", maybe(integers(0..=MAX_LOGPROBS))),
         ("stream", maybe(of("boolean"))),
         ("stream_options", stream_options()),
-        ("user", json!({ "description": "Accepted without effect." })),
+        ("user", without_effect(fields::shape("user"))),
         ("suffix", nothing_but(json!(["", null]))),
     ];
     fields.extend(sampling());
-    closed(&["model", "prompt"], &fields)
+    let mut request = closed_but_null(&["model", "prompt"], &fields);
+    // What is echoed is text, and has no log probabilities.
+    let texts = any([text(), list(text())]);
+    let echoed = open(&[], &[("logprobs", of("null")), ("prompt", texts)]);
+    request["allOf"] = json!([streamed(), unless("echo", json!([null, false]), echoed)]);
+    request
 }
 
 fn predict() -> Value {
-    let image = closed(
+    let image = closed_but_null(
         &["mime_type", "data"],
         &[
             (
@@ -104,27 +114,19 @@ fn predict() -> Value {
                 "data",
                 json!({ "type": "string", "contentEncoding": "base64" }),
             ),
-            ("text", of("null")),
         ],
     );
-    let words = closed(
-        &["text"],
-        &[
-            ("text", text()),
-            ("mime_type", of("null")),
-            ("data", of("null")),
-        ],
-    );
+    let words = closed_but_null(&["text"], &[("text", text())]);
     let mut parameters = vec![
-        ("max_tokens", maybe(integers(1, None))),
-        ("max_completion_tokens", maybe(integers(1, None))),
+        ("max_tokens", maybe(integers(1..=usize::MAX))),
+        ("max_completion_tokens", maybe(integers(1..=usize::MAX))),
     ];
     parameters.extend(sampling());
-    closed(
+    closed_but_null(
         &["inputs"],
         &[
             ("inputs", bounded(any([image, words]), 1, MAX_INPUTS)),
-            ("parameters", maybe(closed(&[], &parameters))),
+            ("parameters", maybe(closed_but_null(&[], &parameters))),
         ],
     )
 }
@@ -133,7 +135,7 @@ fn token() -> Value {
     closed(
         &[],
         &[
-            ("minutes", maybe(integers(1, None))),
+            ("minutes", maybe(integers(1..=usize::MAX))),
             ("models", maybe(list(text()))),
             ("limits", reference("Limits")),
             ("max_images", maybe(count())),
@@ -142,251 +144,4 @@ fn token() -> Value {
             ("subject", maybe(text())),
         ],
     )
-}
-
-fn responses() -> Value {
-    let mut fields = vec![
-        ("model", text()),
-        (
-            "input",
-            any([
-                text(),
-                bounded(reference("ResponsesItem"), 1, input::MAX_ITEMS),
-            ]),
-        ),
-        ("instructions", maybe(text())),
-        ("max_output_tokens", maybe(integers(1, None))),
-        ("temperature", maybe(numbers(0.0, 2.0))),
-        ("top_p", maybe(numbers(0.0, 1.0))),
-        (
-            "tools",
-            maybe(bounded(reference("ResponsesTool"), 0, tools::MAX_TOOLS)),
-        ),
-        ("tool_choice", maybe(reference("ResponsesToolChoice"))),
-        ("parallel_tool_calls", maybe(of("boolean"))),
-        (
-            "text",
-            maybe(closed(
-                &[],
-                &[
-                    ("format", maybe(reference("ResponsesTextFormat"))),
-                    ("verbosity", ignored(words(form::VERBOSITIES))),
-                ],
-            )),
-        ),
-        ("reasoning", maybe(reasoning())),
-        ("include", maybe(list(words(form::INCLUDABLE)))),
-        (
-            "top_logprobs",
-            maybe(integers(0, Some(request::MAX_LOGPROBS))),
-        ),
-        ("stream", maybe(of("boolean"))),
-        (
-            "stream_options",
-            maybe(closed(
-                &[],
-                &[("include_obfuscation", ignored(of("boolean")))],
-            )),
-        ),
-        (
-            "service_tier",
-            maybe(words(&["auto", "default", "flex", "scale", "priority"])),
-        ),
-        ("metadata", maybe(metadata())),
-    ];
-    fields.extend(responses_without_effect());
-    closed(&["model", "input"], &fields)
-}
-
-fn responses_without_effect() -> Vec<(&'static str, Value)> {
-    vec![
-        ("user", ignored(text())),
-        ("safety_identifier", ignored(text())),
-        ("prompt_cache_key", ignored(text())),
-        (
-            "prompt_cache_options",
-            json!({ "description": "Accepted without effect." }),
-        ),
-        (
-            "prompt_cache_retention",
-            json!({ "description": "Accepted without effect." }),
-        ),
-        (
-            "max_tool_calls",
-            json!({ "description": "Accepted without effect." }),
-        ),
-        ("store", ignored(of("boolean"))),
-        ("background", nothing_but(json!([false, null]))),
-        ("truncation", nothing_but(json!(["disabled", null]))),
-        ("context_management", nothing_but(json!([[], null]))),
-        ("previous_response_id", of("null")),
-        ("conversation", of("null")),
-        ("background_options", of("null")),
-        ("prompt", of("null")),
-        ("moderation", of("null")),
-        ("image", of("null")),
-        ("access_programs", of("null")),
-    ]
-}
-
-fn reasoning() -> Value {
-    let summary = || ignored(words(&["auto", "concise", "detailed"]));
-    closed(
-        &[],
-        &[
-            ("effort", maybe(words(crate::openai::request::EFFORTS))),
-            ("summary", summary()),
-            ("generate_summary", summary()),
-            (
-                "context",
-                ignored(words(&["auto", "current_turn", "all_turns"])),
-            ),
-            ("mode", nothing_but(json!(["standard", null]))),
-        ],
-    )
-}
-
-fn metadata() -> Value {
-    json!({
-        "type": "object",
-        "maxProperties": form::MAX_METADATA,
-        "propertyNames": { "maxLength": form::MAX_METADATA_KEY },
-        "additionalProperties": { "type": "string", "maxLength": form::MAX_METADATA_VALUE },
-    })
-}
-
-/// What items of answers carry, sent back as it came.
-fn with_bookkeeping(kind: Value, fields: Vec<(&'static str, Value)>) -> Vec<(&'static str, Value)> {
-    let mut all = vec![
-        ("type", kind),
-        ("id", json!({})),
-        ("status", json!({})),
-        ("phase", json!({})),
-    ];
-    all.extend(fields);
-    all
-}
-
-fn item() -> Value {
-    let said = || {
-        any([
-            text(),
-            bounded(reference("ResponsesContent"), 1, input::MAX_ITEMS),
-        ])
-    };
-    let message = with_bookkeeping(
-        is("message"),
-        vec![
-            ("role", words(&["user", "assistant", "system", "developer"])),
-            ("content", said()),
-        ],
-    );
-    let call = with_bookkeeping(
-        is("function_call"),
-        vec![
-            ("call_id", text()),
-            ("name", text()),
-            ("arguments", text()),
-            ("namespace", of("null")),
-            ("caller", of("null")),
-        ],
-    );
-    let output = with_bookkeeping(
-        is("function_call_output"),
-        vec![
-            ("call_id", text()),
-            ("output", said()),
-            ("caller", of("null")),
-        ],
-    );
-    let mut thought = closed(&["type"], &[("type", is("reasoning"))]);
-    thought["additionalProperties"] = true.into();
-    thought["description"] = "Accepted without effect.".into();
-    any([
-        closed(&["role", "content"], &message),
-        closed(&["type", "call_id", "name", "arguments"], &call),
-        closed(&["type", "call_id", "output"], &output),
-        thought,
-    ])
-}
-
-fn content() -> Value {
-    let words_of = |kind| {
-        closed(
-            &["type", "text"],
-            &[
-                ("type", is(kind)),
-                ("text", text()),
-                ("annotations", json!({})),
-                ("logprobs", json!({})),
-                ("prompt_cache_breakpoint", json!({})),
-            ],
-        )
-    };
-    let image = closed(
-        &["type", "image_url"],
-        &[
-            ("type", is("input_image")),
-            ("image_url", text()),
-            ("detail", maybe(words(&["auto", "low", "high", "original"]))),
-            ("file_id", of("null")),
-            ("prompt_cache_breakpoint", json!({})),
-        ],
-    );
-    any([words_of("input_text"), words_of("output_text"), image])
-}
-
-fn tool() -> Value {
-    closed(
-        &["type", "name"],
-        &[
-            ("type", is("function")),
-            ("name", name(read::MAX_NAME)),
-            ("description", maybe(text())),
-            ("parameters", maybe(of("object"))),
-            ("strict", maybe(of("boolean"))),
-            ("defer_loading", nothing_but(json!([false, null]))),
-            ("async", nothing_but(json!([false, null]))),
-            ("allowed_callers", of("null")),
-            ("output_schema", of("null")),
-        ],
-    )
-}
-
-fn choice() -> Value {
-    let one = || {
-        closed(
-            &["type", "name"],
-            &[("type", is("function")), ("name", name(read::MAX_NAME))],
-        )
-    };
-    let allowed = closed(
-        &["type", "mode", "tools"],
-        &[
-            ("type", is("allowed_tools")),
-            ("mode", words(&["auto", "required"])),
-            ("tools", bounded(one(), 1, tools::MAX_TOOLS)),
-        ],
-    );
-    any([words(&["none", "auto", "required"]), one(), allowed])
-}
-
-fn format() -> Value {
-    let nothing = |kind| {
-        let empty = ["name", "description", "schema", "strict"].map(|field| (field, of("null")));
-        let mut fields = vec![("type", is(kind))];
-        fields.extend(empty);
-        closed(&["type"], &fields)
-    };
-    let schema = closed(
-        &["type", "name", "schema"],
-        &[
-            ("type", is("json_schema")),
-            ("name", name(read::MAX_NAME)),
-            ("description", maybe(text())),
-            ("schema", of("object")),
-            ("strict", maybe(of("boolean"))),
-        ],
-    );
-    any([nothing("text"), nothing("json_object"), schema])
 }

@@ -1,6 +1,8 @@
 //! What becomes of each field of `POST /v1/responses`, in one table (see `openai::fields`).
 
-use crate::openai::{fields::Rule, json::Json};
+use serde_json::{Value, json};
+
+use crate::openai::fields::Rule;
 
 /// Every top-level field (OpenAI's API reference, 2026) and its rule.
 pub const FIELDS: &[(&str, Rule)] = &[
@@ -43,12 +45,12 @@ pub const FIELDS: &[(&str, Rule)] = &[
     ("access_programs", Rule::Refused),
 ];
 
-/// Whether a field's value asks for nothing that differs from leaving it out.
-pub(super) fn asks_for_nothing(field: &str, value: &Json<'_>) -> bool {
-    match field {
-        "background" | "store" => matches!(value, Json::Bool(false)),
-        "truncation" => matches!(value, Json::String(text) if text == "disabled"),
-        "context_management" => matches!(value, Json::Array(items) if items.is_empty()),
-        _ => false,
+/// The values of a field, besides null, that ask for nothing that differs from leaving it out.
+pub fn nothing(name: &str) -> Vec<Value> {
+    match name {
+        "background" | "store" => vec![json!(false)],
+        "truncation" => vec![json!("disabled")],
+        "context_management" => vec![json!([])],
+        _ => Vec::new(),
     }
 }

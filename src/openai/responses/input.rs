@@ -7,12 +7,12 @@ use bytes::Bytes;
 use crate::openai::{
     InvalidRequest,
     json::Json,
-    message::{Detail, ImageUrl, Part, Role},
+    message::{Detail, ImageUrl, MAX_ITEMS, Part, Role},
     read,
 };
 
-/// Most items in one request, and most parts in one item.
-pub const MAX_ITEMS: usize = 4096;
+/// What the ids of thoughts begin with.
+pub const THOUGHT_ID: &str = "rs_";
 
 /// Items that OpenAI's own tools leave behind.
 const FOREIGN: &[&str] = &[
@@ -43,6 +43,7 @@ const KNOWN: &[&str] = &[
     "function_call",
     "function_call_output",
     "reasoning",
+    "item_reference",
 ];
 
 /// One turn.
@@ -109,8 +110,14 @@ pub(super) fn parse(
             "message" => message(body, &at, entries, &mut turns)?,
             "function_call" => call(&at, entries, &mut turns)?,
             "function_call_output" => output(body, &at, entries, &mut turns)?,
-            _ if ignored.contains(&"input.reasoning") => {}
-            _ => ignored.push("input.reasoning"),
+            kind => {
+                if kind == "item_reference" {
+                    reference(&at, entries)?;
+                }
+                if !ignored.contains(&"input.reasoning") {
+                    ignored.push("input.reasoning");
+                }
+            }
         }
     }
     if turns.is_empty() {
@@ -130,12 +137,6 @@ fn kind<'a>(at: &str, entries: &read::Entries<'a>) -> Result<Cow<'a, str>, Inval
     };
     match kind.as_ref() {
         known if KNOWN.contains(&known) => Ok(kind),
-        "item_reference" => Err(InvalidRequest::new(
-            "unsupported_value",
-            param,
-            "This server stores no items, so they cannot be referred to: send the items themselves \
-             (with 'store: false', SDKs do so).",
-        )),
         foreign if FOREIGN.contains(&foreign) => Err(InvalidRequest::new(
             "unsupported_value",
             param,
@@ -146,6 +147,30 @@ fn kind<'a>(at: &str, entries: &read::Entries<'a>) -> Result<Cow<'a, str>, Inval
             Err(InvalidRequest::wrong_value(&param, &rule))
         }
     }
+}
+
+/// A reference to an item that is not here. Of thoughts nothing is lost: they would be dropped.
+fn reference(at: &str, entries: read::Entries<'_>) -> Result<(), InvalidRequest> {
+    let param = format!("{at}.id");
+    let mut id = None;
+    for (key, value) in entries {
+        match key.as_ref() {
+            "type" => {}
+            "id" => id = Some(read::text(&param, value)?),
+            _ if value.is_null() => {}
+            _ => return Err(read::unknown(at, &key)),
+        }
+    }
+    let id = id.ok_or_else(|| read::missing(&param))?;
+    if id.starts_with(THOUGHT_ID) {
+        return Ok(());
+    }
+    let message = format!(
+        "There is no item '{}': this server stores none, so they cannot be referred to. Send the item \
+         itself; with 'store: false' SDKs do so.",
+        read::shown(&id)
+    );
+    Err(InvalidRequest::new("item_not_found", param, message))
 }
 
 /// What items of answers carry, sent back as they came.
@@ -309,15 +334,7 @@ fn image(body: &Bytes, at: &str, entries: read::Entries<'_>) -> Result<Part, Inv
         match key.as_ref() {
             _ if value.is_null() => {}
             "image_url" => url = Some(read::text(&param, value)?),
-            "detail" => {
-                const DETAILS: &[&str] = &["auto", "low", "high", "original"];
-                detail = match read::one_of(&format!("{at}.detail"), &value, DETAILS)? {
-                    "low" => Detail::Low,
-                    "auto" => Detail::Auto,
-                    // `original` asks for no shrinking; the largest budget is the most there is.
-                    _ => Detail::High,
-                };
-            }
+            "detail" => detail = Detail::read(&format!("{at}.detail"), &value)?,
             "file_id" => {
                 let message = "This server stores no files: send the image as 'image_url'.";
                 let param = format!("{at}.file_id");

@@ -4,23 +4,21 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::{
-    fields::{FIELDS, asks_for_nothing},
+    fields::{FIELDS, nothing},
     input::{self, Turn},
     text::{self, ReasoningConfig, TextConfig},
     tools::{self, Choice, FunctionTool},
 };
 use crate::openai::{
     InvalidRequest,
-    fields::Rule,
+    fields::{Rule, check_accepted},
     json::Json,
     message::{Part, Role},
     read,
     request::{ServiceTier, parse_tier},
+    sampling::{MAX_TOP_LOGPROBS, PROBABILITY, TEMPERATURE},
     schema::Definitions,
 };
-
-/// Most alternatives to a token.
-pub const MAX_LOGPROBS: usize = 20;
 
 /// A request for one response.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,7 +104,7 @@ impl ResponsesRequest {
             let known = FIELDS.iter().find(|(name, _)| *name == key);
             match known {
                 _ if value.is_null() && key != "model" && key != "input" => {}
-                Some((name, _)) if asks_for_nothing(name, &value) => {}
+                Some((name, _)) if nothing(name).iter().any(|it| value == *it) => {}
                 Some((_, Rule::Honoured)) => draft.set(body, &key, value)?,
                 Some((name, Rule::Accepted)) => draft.accept(name, value)?,
                 Some((name, Rule::Refused)) => return Err(read::unsupported(*name)),
@@ -126,8 +124,8 @@ impl Draft {
             "max_output_tokens" => {
                 self.max_output_tokens = Some(read::integer(key, &value, 1..=usize::MAX)?);
             }
-            "temperature" => self.temperature = Some(read::number(key, &value, 0.0..=2.0)?),
-            "top_p" => self.top_p = Some(read::number(key, &value, 0.0..=1.0)?),
+            "temperature" => self.temperature = Some(read::number(key, &value, TEMPERATURE)?),
+            "top_p" => self.top_p = Some(read::number(key, &value, PROBABILITY)?),
             "tools" => self.tools = tools::parse(value, &mut self.definitions)?,
             "tool_choice" => self.tool_choice = tools::parse_choice(value)?,
             "parallel_tool_calls" => self.parallel_tool_calls = Some(read::boolean(key, &value)?),
@@ -138,7 +136,7 @@ impl Draft {
             }
             "reasoning" => self.reasoning = text::parse_reasoning(value, &mut self.ignored)?,
             "include" => self.include_logprobs = text::parse_include(value, &mut self.ignored)?,
-            "top_logprobs" => self.top_logprobs = read::integer(key, &value, 0..=MAX_LOGPROBS)?,
+            "top_logprobs" => self.top_logprobs = read::integer(key, &value, 0..=MAX_TOP_LOGPROBS)?,
             "stream" => self.stream = read::boolean(key, &value)?,
             "stream_options" => self.stream_options(value)?,
             "service_tier" => self.service_tier = parse_tier(key, &value)?,
@@ -153,10 +151,9 @@ impl Draft {
             "user" => &mut self.labels.user,
             "safety_identifier" => &mut self.labels.safety_identifier,
             "prompt_cache_key" => &mut self.labels.prompt_cache_key,
-            "store" => return read::boolean(name, &value).map(|_| self.ignored.push(name)),
             _ => {
                 self.ignored.push(name);
-                return Ok(());
+                return check_accepted(name, value);
             }
         };
         *label = Some(read::text(name, value)?.into_owned());

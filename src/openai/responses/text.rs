@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::openai::{InvalidRequest, json::Json, read, request::EFFORTS, schema::Definitions};
+use crate::openai::{
+    InvalidRequest, fields::VERBOSITIES, json::Json, read, request::EFFORTS, schema::Definitions,
+};
 
 /// Most entries of `metadata`.
 pub const MAX_METADATA: usize = 16;
@@ -11,8 +13,10 @@ pub const MAX_METADATA_KEY: usize = 64;
 /// Longest value in `metadata`, in characters.
 pub const MAX_METADATA_VALUE: usize = 512;
 
-/// How long to say it, in OpenAI's words.
-pub const VERBOSITIES: &[&str] = &["low", "medium", "high"];
+/// OpenAI's kinds of summaries of thoughts.
+pub const SUMMARIES: &[&str] = &["auto", "concise", "detailed"];
+/// Of which turns a model shall see its thoughts, in OpenAI's words.
+pub const CONTEXTS: &[&str] = &["auto", "current_turn", "all_turns"];
 /// What `include` may list; all but [`LOGPROBS`] is never there.
 pub const INCLUDABLE: &[&str] = &[
     LOGPROBS,
@@ -159,7 +163,6 @@ pub(super) fn parse_reasoning(
     value: Json<'_>,
     ignored: &mut Vec<&'static str>,
 ) -> Result<ReasoningConfig, InvalidRequest> {
-    const SUMMARIES: &[&str] = &["auto", "concise", "detailed"];
     let mut config = ReasoningConfig::default();
     for (key, value) in read::object("reasoning", value)? {
         let param = read::field("reasoning", &key);
@@ -172,7 +175,7 @@ pub(super) fn parse_reasoning(
             }
             // Thoughts of earlier turns are never shown to the model.
             "context" => {
-                read::one_of(&param, &value, &["auto", "current_turn", "all_turns"])?;
+                read::one_of(&param, &value, CONTEXTS)?;
                 ignored.push("reasoning.context");
             }
             "mode" if value == Json::String("standard".into()) => {}

@@ -2,10 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::openai::{InvalidRequest, json::Json, read, schema::Definitions};
-
-/// Most tools in one request.
-pub const MAX_TOOLS: usize = 128;
+use crate::openai::{InvalidRequest, json::Json, read, schema::Definitions, tools::MAX_TOOLS};
 
 /// Tools that run at OpenAI, or have no JSON arguments.
 const FOREIGN: &[&str] = &[

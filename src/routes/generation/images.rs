@@ -45,10 +45,11 @@ pub(super) async fn fetch(
         // The engine does not survive more with some models.
         max_images: [own, geometry.max_images()].into_iter().flatten().min(),
     };
-    let images = state
-        .media
-        .fetch(&caller.id, urls, geometry, ceiling)
-        .await?;
+    let images = state.media.fetch(&caller.id, urls, geometry, ceiling).await;
+    if let Some(trace) = visit.record.trace() {
+        trace.step("images", (since, Instant::now()), None);
+    }
+    let images = images?;
     visit.record.note(|fields| {
         fields.images_ms = Some(millis(since.elapsed()));
         fields.images = images

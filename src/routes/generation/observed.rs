@@ -3,20 +3,21 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
+    audit::Record,
     engine::{EngineError, Event, TokenUsage},
-    metrics::{Finish, ModelMetrics},
+    metrics::{Finish, ModelMetrics, Waited},
 };
 
 /// A request that the model is asked, watched until its last answer has ended. One that is dropped
 /// before was cancelled.
 pub(super) struct Observed {
     model: Arc<ModelMetrics>,
-    /// When the request came in.
-    since: Instant,
+    record: Arc<Record>,
+    waited: Arc<Waited>,
     /// When the last piece of each answer came.
     last: Vec<Option<Instant>>,
-    /// Whether any piece came.
-    begun: bool,
+    /// When the first piece came.
+    first: Option<Instant>,
     /// Answers that have not ended.
     left: usize,
     usage: Option<TokenUsage>,
@@ -24,12 +25,18 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    pub(super) fn new(model: Arc<ModelMetrics>, since: Instant, answers: usize) -> Self {
+    pub(super) fn new(
+        model: Arc<ModelMetrics>,
+        record: Arc<Record>,
+        waited: Arc<Waited>,
+        answers: usize,
+    ) -> Self {
         Self {
             model,
-            since,
+            record,
+            waited,
             last: vec![None; answers],
-            begun: false,
+            first: None,
             left: answers,
             usage: None,
             over: false,
@@ -61,9 +68,9 @@ impl Observed {
         if let Some(before) = last.replace(now) {
             let gap = now.duration_since(before).as_secs_f64();
             self.model.inter_token_latency.observe(gap);
-        } else if !self.begun {
-            self.begun = true;
-            let waited = now.duration_since(self.since).as_secs_f64();
+        } else if self.first.is_none() {
+            self.first = Some(now);
+            let waited = now.duration_since(self.record.started()).as_secs_f64();
             self.model.time_to_first_token.observe(waited);
         }
     }
@@ -74,15 +81,30 @@ impl Observed {
             return;
         }
         self.model.finished(how).inc();
+        self.trace();
         if let (Finish::Stop | Finish::Length | Finish::ToolCalls, Some(usage)) = (how, self.usage)
         {
             let model = &self.model;
-            let seconds = self.since.elapsed().as_secs_f64();
+            let seconds = self.record.started().elapsed().as_secs_f64();
             model.request_duration.observe(seconds);
             model.request_prompt_tokens.observe(usage.prompt as f64);
             model
                 .request_generation_tokens
                 .observe(usage.completion as f64);
+        }
+    }
+
+    /// Tells the trace, if there is one, what the request waited for.
+    fn trace(&self) {
+        let Some(trace) = self.record.trace() else {
+            return;
+        };
+        let now = Instant::now();
+        let ran = self.waited.ran();
+        trace.step("queue", (self.waited.since(), ran.unwrap_or(now)), None);
+        if let Some(ran) = ran {
+            let first = self.first.map(|first| ("first_token", first));
+            trace.step("generate", (ran, now), first);
         }
     }
 
@@ -101,7 +123,13 @@ impl Drop for Observed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{engine::FinishReason, metrics::Metrics};
+    use crate::{audit::AuditLog, engine::FinishReason, metrics::Metrics, trace::Incoming};
+
+    fn observed(model: &Arc<ModelMetrics>, answers: usize) -> Observed {
+        let log = AuditLog::off(Arc::default());
+        let record = log.open(Incoming::default);
+        Observed::new(model.clone(), record, Arc::default(), answers)
+    }
 
     fn finished(completion: usize) -> Event {
         let usage = TokenUsage {
@@ -119,7 +147,7 @@ mod tests {
     fn a_request_of_two_answers_ends_once() {
         let metrics = Metrics::default();
         let model = metrics.model("m");
-        let mut observed = Observed::new(model.clone(), Instant::now(), 2);
+        let mut observed = observed(&model, 2);
         for event in [
             (0, Event::text("a")),
             (1, Event::text("b")),
@@ -150,7 +178,7 @@ mod tests {
     #[ignore = "a measurement"]
     fn a_token_costs_little() {
         let model = Metrics::default().model("m");
-        let mut observed = Observed::new(model, Instant::now(), 1);
+        let mut observed = observed(&model, 1);
         let event = Ok((0, Event::text("token")));
         let tokens = 5_000_000;
         let since = Instant::now();

@@ -14,6 +14,7 @@ use crate::{
     auth::{AuthError, Session},
     engine::{EngineError, Event, TokenUsage},
     error::ApiError,
+    lifecycle::{Lifecycle, Phase},
     limits::{Entry, Reservation},
     media::DecodedPermit,
     metrics::{Finish, Metrics, ModelMetrics},
@@ -70,9 +71,10 @@ impl Drop for Work {
             slot.worked(worked);
             let tally = &self.tally;
             tally.metrics.charged(tally.key.as_deref(), usage);
-            tally
-                .record
-                .note(|fields| fields.completion_tokens = Some(usage.completion));
+            // A request of several prompts has several of these.
+            tally.record.note(|fields| {
+                *fields.completion_tokens.get_or_insert(0) += usage.completion;
+            });
         }
     }
 }
@@ -100,7 +102,10 @@ pub(super) fn noted(
             }
             Ok(_) if silent => {
                 silent = false;
-                record.note(|fields| fields.first_token_ms = Some(record.elapsed_ms()));
+                let now = record.elapsed_ms();
+                record.note(|fields| {
+                    fields.first_token_ms.get_or_insert(now);
+                });
             }
             Ok(_) | Err(_) => {}
         }
@@ -108,13 +113,13 @@ pub(super) fn noted(
     })
 }
 
-/// The events, until the credential is revoked: then an error.
-pub(super) fn until_revoked(
+/// The events, until something ends them early: then what it says.
+pub(super) fn until(
+    end: impl Future<Output = ApiError> + 'static,
     events: impl Stream<Item = Result<(usize, Event), ApiError>> + 'static,
-    mut session: Session,
 ) -> impl Stream<Item = Result<(usize, Event), ApiError>> {
     let mut events = Box::pin(events);
-    let mut revoked = Box::pin(async move { session.revoked().await });
+    let mut end = Box::pin(end);
     let mut over = false;
     stream::poll_fn(move |context| {
         if over {
@@ -124,8 +129,16 @@ pub(super) fn until_revoked(
             return Poll::Ready(event);
         }
         // Only between tokens: a model takes far longer over one than this takes.
-        ready!(revoked.as_mut().poll(context));
+        let error = ready!(end.as_mut().poll(context));
         over = true;
-        Poll::Ready(Some(Err(AuthError::Invalid("revoked").into())))
+        Poll::Ready(Some(Err(error)))
     })
+}
+
+/// What ends answers early: a revoked credential, a server that can wait no longer.
+pub(super) async fn early_end(mut session: Session, lifecycle: Arc<Lifecycle>) -> ApiError {
+    tokio::select! {
+        () = session.revoked() => AuthError::Invalid("revoked").into(),
+        () = lifecycle.reached(Phase::Ending) => ApiError::ShuttingDown,
+    }
 }

@@ -44,7 +44,7 @@ impl Document {
         let number = |value: &Value| value.as_f64().unwrap();
         let length = |text: &str| text.chars().count() as f64;
         match (word, value) {
-            ("description" | "contentEncoding", _) => Ok(()),
+            ("description" | "contentEncoding" | "discriminator", _) => Ok(()),
             ("$ref", _) => {
                 let path = says.as_str().unwrap().strip_prefix('#').unwrap();
                 self.is(self.0.pointer(path).unwrap(), value, at)
@@ -52,6 +52,22 @@ impl Document {
             ("type", _) => require(kind(value, says.as_str().unwrap())),
             ("const", _) => require(value == says),
             ("enum", _) => require(says.as_array().unwrap().contains(value)),
+            ("allOf", _) => {
+                let mut rules = says.as_array().unwrap().iter();
+                rules.try_for_each(|rule| self.is(rule, value, at))
+            }
+            ("oneOf", _) => {
+                let ways = says.as_array().unwrap().iter();
+                let tried: Vec<_> = ways.map(|way| self.is(way, value, at)).collect();
+                match tried.iter().filter(|tried| tried.is_ok()).count() {
+                    1 => Ok(()),
+                    0 => {
+                        let faults = tried.into_iter().filter_map(Result::err);
+                        Err(faults.collect::<Vec<_>>().join("; "))
+                    }
+                    several => Err(format!("{at}: {several} of the schemas hold at once")),
+                }
+            }
             ("anyOf", _) => {
                 let ways = says.as_array().unwrap().iter();
                 let tried: Vec<_> = ways.map(|way| self.is(way, value, at)).collect();
@@ -60,6 +76,12 @@ impl Document {
                 }
                 let faults: Vec<String> = tried.into_iter().filter_map(Result::err).collect();
                 Err(faults.join("; "))
+            }
+            ("minimum", Value::Number(n)) if n.as_i128().is_some() && says.is_i64() => {
+                require(n.as_i128().unwrap() >= i128::from(says.as_i64().unwrap()))
+            }
+            ("maximum", Value::Number(n)) if n.as_i128().is_some() && says.is_u64() => {
+                require(n.as_i128().unwrap() <= i128::from(says.as_u64().unwrap()))
             }
             ("minimum", Value::Number(n)) => require(n.as_f64().unwrap() >= number(says)),
             ("exclusiveMinimum", Value::Number(n)) => require(n.as_f64().unwrap() > number(says)),
@@ -133,7 +155,7 @@ fn kind(value: &Value, kind: &str) -> bool {
     match kind {
         "null" => value.is_null(),
         "boolean" => value.is_boolean(),
-        "integer" => value.is_u64() || value.is_i64(),
+        "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
         "number" => value.is_number(),
         "string" => value.is_string(),
         "array" => value.is_array(),
@@ -142,13 +164,22 @@ fn kind(value: &Value, kind: &str) -> bool {
     }
 }
 
-/// The two patterns that there are.
+/// The patterns that there are.
 fn matches(text: &str, pattern: &str) -> bool {
+    let all = |text: &str, sane: fn(char) -> bool| !text.is_empty() && text.chars().all(sane);
     match pattern {
         "^image/" => text.starts_with("image/"),
-        "^[a-zA-Z0-9_-]+$" => text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-'),
+        "^rs_" => text.starts_with("rs_"),
+        "^[a-zA-Z0-9_-]+$" => all(text, |c| c.is_ascii_alphanumeric() || c == '_' || c == '-'),
+        "^(0|[1-9][0-9]{0,9})$" => {
+            let leads = text.starts_with('0') && text != "0";
+            all(text, |c| c.is_ascii_digit()) && text.len() <= 10 && !leads
+        }
+        "^([dD][aA][tT][aA]:|[hH][tT][tT][pP][sS]?://)" => {
+            let lower = text.to_ascii_lowercase();
+            let schemes = ["data:", "http://", "https://"];
+            schemes.iter().any(|scheme| lower.starts_with(scheme))
+        }
         _ => panic!("the pattern {pattern} is not known here"),
     }
 }

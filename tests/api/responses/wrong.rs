@@ -166,9 +166,19 @@ fn wrong_items() -> Vec<(Fault, Value)> {
     vec![
         at(TYPE, "input[0]", item(json!("hi"))),
         at(
-            UNSUPPORTED,
-            "input[0].type",
+            "item_not_found",
+            "input[0].id",
             item(json!({"type": "item_reference", "id": "msg_1"})),
+        ),
+        at(
+            MISSING,
+            "input[0].id",
+            item(json!({"type": "item_reference"})),
+        ),
+        at(
+            VALUE,
+            "input",
+            item(json!({"type": "item_reference", "id": "rs_1"})),
         ),
         at(
             UNSUPPORTED,
