@@ -17,33 +17,11 @@ from conftest import kustomize, render
 BINARY = os.environ["PORTHOLE_TEST_BINARY"]
 # Container ports, by what the server listens there for.
 ROLES = {8080: "api", 9090: "admin"}
-PENDING = [
-    line.split(maxsplit=1)
-    for line in (ROOT / "tests/kubernetes/pending.txt").read_text().splitlines()
-    if line and not line.startswith("#")
-]
 SECRETS = {
     "PORTHOLE__AUTH__KEY_PEPPER": "p" * 32,
     "PORTHOLE__AUTH__TOKEN_SECRET": "t" * 32,
     "PORTHOLE__LIMITS__REDIS_URL": "redis://127.0.0.1:6379",
 }
-
-
-def pending(what):
-    return [name for kind, name in PENDING if kind == what]
-
-
-def without(config, keys):
-    """The file without these keys, each of which has a line of its own."""
-    section, kept = "", []
-    for line in config.splitlines():
-        if found := re.fullmatch(r"\[(\w+)\]", line.strip()):
-            section = found[1]
-        elif f"{section}.{line.partition(' = ')[0]}" in keys:
-            continue
-        kept.append(line)
-    # A section that has nothing left may be one that is not known either.
-    return re.sub(r"(?m)^\[\w+\]\s*(?=^\[|\Z)", "", "\n".join(kept) + "\n")
 
 
 def environment(rendering, folder):
@@ -57,9 +35,6 @@ def environment(rendering, folder):
     for name in ("CERTIFICATE", "KEY"):
         if f"PORTHOLE__SERVER__TLS_{name}" in found:
             found[f"PORTHOLE__SERVER__TLS_{name}"] = str(folder / name)
-    # What the server does not know yet it would refuse.
-    for key in pending("config"):
-        found.pop("PORTHOLE__" + key.upper().replace(".", "__"), None)
     return {key: value for key, value in os.environ.items() if not key.startswith("PORTHOLE__")} | found
 
 
@@ -69,7 +44,7 @@ def run(arguments, env, **more):
 
 def check(rendering, folder, extra=None):
     config = folder / "config.toml"
-    config.write_text(without(rendering.config, pending("config")))
+    config.write_text(rendering.config)
     env = environment(rendering, folder)
     made = run(["key", "create", "test"], env)
     assert made.returncode == 0, made.stderr
@@ -92,15 +67,6 @@ def test_the_server_refuses_names_that_it_does_not_know(tmp_path):
     """So the two tests above say something."""
     done = check(render("default"), tmp_path, extra={"PORTHOLE__SERVER__BINDING": "x"})
     assert done.returncode != 0 and "binding" in done.stderr.lower()
-
-
-@pytest.mark.parametrize("key", pending("config"))
-def test_a_pending_key_is_not_known_yet(key, tmp_path):
-    section, name = key.split(".")
-    config = tmp_path / "config.toml"
-    config.write_text(f"[{section}]\n{name} = false\n")
-    done = run(["check", "--config", str(config)], {k: v for k, v in os.environ.items() if "PORTHOLE__" not in k})
-    assert "unknown field" in done.stderr, f"the server knows {key}: take it from pending.txt"
 
 
 def free_ports(count):
@@ -133,7 +99,7 @@ def server(tmp_path_factory):
         env[name] = f"0.0.0.0:{ports[role]}"
     assert run(["key", "create", "test"], env).returncode == 0
     config = folder / "config.toml"
-    config.write_text(without(rendering.config, pending("config")))
+    config.write_text(rendering.config)
     arguments = [str(config) if a == "/etc/porthole/config/config.toml" else a for a in rendering.container["args"]]
     with open(folder / "log", "w") as log:
         process = subprocess.Popen([BINARY, *arguments], env=env, cwd=ROOT, stdout=log, stderr=log)
@@ -180,11 +146,7 @@ def test_something_is_probed():
 
 @pytest.mark.parametrize(("role", "path"), [("admin", "/health"), ("admin", "/metrics"), ("api", "/ready")])
 def test_what_is_probed_answers(server, role, path):
-    status, _ = get(server[role], path)
-    if f"{role} {path}" in pending("path"):
-        assert status == 404, f"the server has {path}: take it from pending.txt"
-    else:
-        assert status == 200
+    assert get(server[role], path)[0] == 200
 
 
 def test_nothing_else_of_the_admin_listener_is_at_the_door_of_clients(server):
@@ -207,8 +169,4 @@ def test_the_metrics_that_scale_are_there(server):
     text = get(server["admin"], "/metrics")[1]
     assert "porthole_http_requests" in text
     for name in scaled_on():
-        there = re.search(rf"^{name}\{{[^}}]*model=", text, re.M)
-        if name in pending("metric"):
-            assert not there, f"the server has {name}: take it from pending.txt"
-        else:
-            assert there
+        assert re.search(rf"^{name}\{{[^}}]*model=", text, re.M)
