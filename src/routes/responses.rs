@@ -10,16 +10,12 @@ use super::{
     intake::{self, Intake},
 };
 use crate::{
-    engine::{
-        self, FinishReason, Format, Inquiry, SamplingParams, Tool, ToolCall, ToolChoice, Toolbox,
-    },
+    engine::{FinishReason, Format, Inquiry, SamplingParams, Tool, ToolChoice, Toolbox},
     error::ApiError,
     openai::{
-        message::ImageUrl,
         request::ReasoningEffort,
         responses::{
             answer::{Head, Item, Status, Usage, fresh_id},
-            input::Turn,
             request::ResponsesRequest,
             text::TextFormat,
             tools::Choice,
@@ -55,7 +51,7 @@ pub async fn create(
         permit,
     } = intake;
     let model = intake::model(&state, &visit, &wanted.model, wanted.stream)?;
-    let (turns, images) = turns(std::mem::take(&mut wanted.turns));
+    let (turns, images) = generation::turns(std::mem::take(&mut wanted.turns));
     let asked = Asked {
         inquiry: Inquiry {
             format: format(&wanted.text.format),
@@ -98,26 +94,6 @@ pub async fn create(
     let output = output(collected, status);
     let usage = Usage::new(usage.prompt, usage.completion, usage.reasoning);
     Ok(answer.json(response(&head, status, &output, Some(usage))))
-}
-
-/// The turns as the engine takes them, and where their images are.
-fn turns(turns: Vec<Turn>) -> (Vec<engine::Turn>, Vec<ImageUrl>) {
-    let mut images = Vec::new();
-    let turns = turns.into_iter().map(|turn| {
-        let parts = generation::parts(turn.parts, &mut images);
-        let calls = turn.calls.into_iter().map(|call| ToolCall {
-            id: call.id,
-            name: call.name,
-            arguments: call.arguments,
-        });
-        engine::Turn {
-            role: turn.role,
-            parts,
-            calls: calls.collect(),
-            call_id: turn.call_id,
-        }
-    });
-    (turns.collect(), images)
 }
 
 fn format(format: &TextFormat) -> Format {
@@ -184,6 +160,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::engine::ToolCall;
 
     fn items(collected: Collected, status: Status) -> Value {
         let mut items = json!(output(collected, status));

@@ -2,7 +2,7 @@
 
 use porthole::{
     engine::SamplingParams,
-    openai::fields::{FIELDS, Rule},
+    openai::fields::{FIELDS, Field, Rule},
 };
 use serde_json::{Value, json};
 
@@ -130,15 +130,39 @@ fn the_page_has_the_table() {
     let begin = "<!-- the table of src/openai/fields.rs -->\n";
     let (_, rest) = page.split_once(begin).unwrap();
     let (table, _) = rest.split_once("<!-- its end -->").unwrap();
-    let mut expected = "| field | | |\n|---|---|---|\n".to_string();
+    let mut expected = "| field | | | shown by |\n|---|---|---|---|\n".to_string();
     for field in FIELDS {
         let rule = format!("{:?}", field.rule).to_lowercase();
-        expected += &format!("| `{}` | {rule} | {} |\n", field.name, field.says);
+        let Field {
+            name, says, test, ..
+        } = field;
+        expected += &format!("| `{name}` | {rule} | {says} | `{test}` |\n");
     }
     assert_eq!(
         table, expected,
         "docs/api.md should have this table:\n{expected}"
     );
+}
+
+/// A row's test is there, and speaks of the field.
+#[test]
+fn every_row_is_shown_by_a_test() {
+    for field in FIELDS {
+        let (file, function) = field.test.split_once("::").unwrap();
+        let code = std::fs::read_to_string(file).unwrap();
+        let begins = |line: &str| {
+            let begin = line.trim_start().trim_start_matches("async ");
+            let rest = begin.strip_prefix("fn ").or(begin.strip_prefix("def "));
+            rest.and_then(|rest| rest.strip_prefix(function))
+                .is_some_and(|rest| rest.starts_with('('))
+        };
+        assert!(code.lines().any(begins), "{} is not there", field.test);
+        let word = |text: &str| {
+            text.split(|c: char| !c.is_alphanumeric() && c != '_')
+                .any(|word| word == field.name)
+        };
+        assert!(word(&code), "{file} does not speak of {}", field.name);
+    }
 }
 
 /// Objects inside one another.

@@ -313,11 +313,3 @@ async fn answers_are_as_the_schemas_say() {
         document.check("ChatCompletionChunk", &chunk).unwrap();
     }
 }
-
-#[tokio::test]
-#[ignore]
-async fn zz_serve() {
-    let (server, _engine) = fake_server();
-    std::fs::write("/tmp/pt-api-fake-url", &server.base).unwrap();
-    tokio::time::sleep(std::time::Duration::from_secs(36000)).await;
-}

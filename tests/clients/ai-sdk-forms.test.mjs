@@ -4,7 +4,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createOpenAI } from '@ai-sdk/openai';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
-import { generateObject, generateText, isStepCount, Output, streamText, tool } from 'ai';
+import {
+  APICallError, defaultSettingsMiddleware, generateObject, generateText, isStepCount, Output, streamText, tool,
+  wrapLanguageModel,
+} from 'ai';
 import { z } from 'zod';
 import {
   BASE_URL, KEY, CHAT, DRAWING, LISTING, MODEL, STORY, TOOL, TOOL_CALL, TWO_IMAGES,
@@ -19,9 +22,10 @@ const compatible = createOpenAICompatible({
   includeUsage: true,
   supportsStructuredOutputs: true,
 });
-// The default of @ai-sdk/openai is the Responses API. Nothing is stored here, so that items are sent
-// whole in the next step and not by reference.
+// The default of @ai-sdk/openai is the Responses API. Nothing is stored here; told so, it sends the
+// texts of earlier answers whole and not by reference.
 const PROVIDERS = {
+  'responses, as it is': { model: openai(MODEL) },
   responses: { model: openai(MODEL), providerOptions: { openai: { store: false } } },
   chat: { model: openai.chat(MODEL) },
   compatible: { model: compatible(MODEL) },
@@ -166,4 +170,39 @@ test('responses: a tool may show an image', async () => {
   const [t, h, w] = TOOL.image_grid_thw[0];
   const more = steps[1].usage.inputTokens - steps[0].usage.inputTokens;
   assert.ok(more > (t * h * w) / 4 + 2 && more < 200, `${more} tokens`);
+});
+
+/** What a first answer leads to: its messages, and another question. */
+async function nextTurn(provider) {
+  const first = call(provider, CHAT);
+  const { finalStep } = await generateText(first);
+  return { ...first, messages: [...first.messages, ...finalStep.response.messages, ...first.messages] };
+}
+
+for (const generate of [generateText, async (options) => {
+  const errors = [];
+  const result = streamText({ ...options, onError: ({ error }) => errors.push(error) });
+  await Array.fromAsync(result.stream);
+  if (errors.length) throw errors[0];
+}]) {
+  test('responses: a text referred to is refused, with what to do', async () => {
+    const turn = await nextTurn({ model: openai(MODEL) });
+    await assert.rejects(generate(turn), (error) => {
+      assert.ok(APICallError.isInstance(error), String(error));
+      assert.equal(error.statusCode, 400);
+      assert.equal(error.isRetryable, false);
+      assert.equal(error.data.error.code, 'item_not_found');
+      assert.equal(error.data.error.param, `input[${CHAT.messages.length}].id`);
+      assert.match(error.message, /store: false/);
+      return true;
+    });
+  });
+}
+
+test('responses: one setting for a model makes all turns go whole', async () => {
+  const settings = { providerOptions: { openai: { store: false } } };
+  const model = wrapLanguageModel({ model: openai(MODEL), middleware: defaultSettingsMiddleware({ settings }) });
+  const { usage, text } = await generateText(await nextTurn({ model }));
+  assert.ok(text);
+  assert.ok(usage.inputTokens > 2 * CHAT.prompt_tokens);
 });

@@ -34,10 +34,13 @@ def bounded(tokens):
 
 
 def short(body, limit):
-    """At most a few tokens; the older name of the limit may stand beside the newer with the same number."""
+    """At most two answers of a few tokens; the older name of the limit may stand beside the newer."""
     named = [name for name in ("max_tokens", "max_completion_tokens", limit) if name in body]
     tokens = bounded(body[named[0]]) if named else MOST
-    return {**body, **dict.fromkeys(named or [limit], tokens)}
+    body = {**body, **dict.fromkeys(named or [limit], tokens)}
+    if isinstance(body.get("n"), (int, float)) and 2 < body["n"] <= 16:
+        body["n"] = 2
+    return body
 
 
 def objects(value):

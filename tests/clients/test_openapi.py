@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 from pathlib import Path
 
 import jsonschema
@@ -18,6 +19,11 @@ HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 # What schemathesis looks at in every answer.
 CHECKS = ["not_a_server_error", "status_code_conformance", "response_schema_conformance", "content_type_conformance"]
 SECONDS = 25
+# What asks the model, and the part of the requests that follow the document which must be answered.
+# The rest is refused for what no schema says: a prompt without a token, too many images.
+ASKED = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/models/{model}:predict"]
+ANSWERED = 0.6
+EXAMPLES = 12
 
 
 @pytest.fixture(scope="module")
@@ -106,21 +112,47 @@ def test_answers_of_completions_are_what_is_documented(document):
     check_documented(document, "Completion", post("/v1/completions", {**body, "stream": True}))
 
 
-@pytest.mark.parametrize("mode", ["positive", "negative"])
-def test_nothing_that_the_document_allows_or_forbids_surprises(mode, tmp_path):
-    """For a while, then it is enough; the seed is the same every time."""
+def make_up_requests(mode, folder, *more):
+    """Lets schemathesis ask; what became of each request, as its hooks tell."""
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{BASE}/openapi.json"),
         *("--header", f"Authorization: Bearer {KEY}"),
         *("--checks", ",".join(CHECKS)),
         *("--mode", mode),
-        *("--phases", "examples,coverage,fuzzing"),
-        *("--max-time", str(SECONDS), "--request-timeout", "30"),
+        *("--request-timeout", "120"),
         *("--seed", "1", "--no-color"),
         *("--suppress-health-check", "all"),
+        *more,
     ]
-    environment = {**os.environ, "SCHEMATHESIS_HOOKS": str(HOOKS), "PORTHOLE_TEST_MODEL": MODEL}
-    run = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=4 * SECONDS)
+    tally = folder / "tally"
+    environment = {
+        **os.environ,
+        "SCHEMATHESIS_HOOKS": str(HOOKS),
+        "PORTHOLE_TEST_MODEL": MODEL,
+        "PORTHOLE_TEST_TALLY": str(tally),
+    }
+    run = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=900)
     assert run.returncode == 0, run.stdout[-20000:] + run.stderr[-5000:]
     # Had it asked nothing, it would have found nothing.
     assert "generated" in run.stdout, run.stdout[-3000:]
+    return [json.loads(line) for line in tally.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("mode", ["positive", "negative"])
+def test_nothing_that_the_document_allows_or_forbids_surprises(mode, tmp_path):
+    """For a while, then it is enough; the seed is the same every time."""
+    make_up_requests(mode, tmp_path, "--phases", "examples,coverage,fuzzing", "--max-time", str(SECONDS))
+
+
+def test_most_requests_that_follow_the_document_are_answered(tmp_path, capsys):
+    paths = [argument for path in ASKED for argument in ("--include-path", path)]
+    examples = ("--phases", "fuzzing", "--max-examples", str(EXAMPLES))
+    lines = make_up_requests("positive", tmp_path, *examples, *paths)
+    for path in ASKED:
+        of_path = [line for line in lines if line["path"] == path]
+        statuses = Counter(line["status"] for line in of_path)
+        reasons = Counter(line["why"] for line in of_path if "why" in line)
+        with capsys.disabled():
+            print(f"\n{path}: {dict(statuses)} {dict(reasons)}")
+        assert statuses.total() >= EXAMPLES / 2, statuses
+        assert statuses[200] >= ANSWERED * statuses.total(), (path, statuses, reasons)

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::openai::{
     InvalidRequest,
     json::Json,
-    message::{Detail, ImageUrl, MAX_ITEMS, Part, Role},
+    message::{Detail, ImageUrl, MAX_ITEMS, Message, Part, Role, ToolCall},
     read,
 };
 
@@ -46,52 +46,16 @@ const KNOWN: &[&str] = &[
     "item_reference",
 ];
 
-/// One turn.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Turn {
-    /// Who speaks.
-    pub role: Role,
-    /// What is said and shown, in order.
-    pub parts: Vec<Part>,
-    /// What an assistant called.
-    pub calls: Vec<Call>,
-    /// Which call a tool answers.
-    pub call_id: Option<String>,
-}
-
-impl Turn {
-    /// A turn that says this.
-    pub(super) fn of(role: Role, parts: Vec<Part>) -> Self {
-        Self {
-            role,
-            parts,
-            calls: Vec::new(),
-            call_id: None,
-        }
-    }
-}
-
-/// A call of a function.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Call {
-    /// The `call_id` that its output names.
-    pub id: String,
-    /// The function.
-    pub name: String,
-    /// JSON, as the model wrote it.
-    pub arguments: String,
-}
-
 /// The turns, in order; never none. What was dropped goes into `ignored`.
 pub(super) fn parse(
     body: &Bytes,
     value: Json<'_>,
     ignored: &mut Vec<&'static str>,
-) -> Result<Vec<Turn>, InvalidRequest> {
+) -> Result<Vec<Message>, InvalidRequest> {
     let items = match value {
         Json::String(text) => {
             let text = Part::Text(text.into_owned());
-            return Ok(vec![Turn::of(Role::User, vec![text])]);
+            return Ok(vec![Message::new(Role::User, vec![text])]);
         }
         Json::Array(_) => read::array("input", value, "items", 1..=MAX_ITEMS)?,
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) => {
@@ -182,7 +146,7 @@ fn message(
     body: &Bytes,
     at: &str,
     entries: read::Entries<'_>,
-    turns: &mut Vec<Turn>,
+    turns: &mut Vec<Message>,
 ) -> Result<(), InvalidRequest> {
     const ROLES: &[&str] = &["user", "assistant", "system", "developer"];
     let (mut role, mut content) = (None, None);
@@ -204,11 +168,15 @@ fn message(
     let param = format!("{at}.content");
     let content = content.ok_or_else(|| read::missing(&param))?;
     let parts = parts(body, &param, content, role)?;
-    turns.push(Turn::of(role, parts));
+    turns.push(Message::new(role, parts));
     Ok(())
 }
 
-fn call(at: &str, entries: read::Entries<'_>, turns: &mut Vec<Turn>) -> Result<(), InvalidRequest> {
+fn call(
+    at: &str,
+    entries: read::Entries<'_>,
+    turns: &mut Vec<Message>,
+) -> Result<(), InvalidRequest> {
     let (mut id, mut name, mut arguments) = (None, None, None);
     for (key, value) in entries {
         let param = read::field(at, &key);
@@ -220,7 +188,7 @@ fn call(at: &str, entries: read::Entries<'_>, turns: &mut Vec<Turn>) -> Result<(
             _ => return Err(read::unknown(at, &key)),
         }
     }
-    let call = Call {
+    let call = ToolCall {
         id: id.ok_or_else(|| read::missing(format!("{at}.call_id")))?,
         name: name.ok_or_else(|| read::missing(format!("{at}.name")))?,
         arguments: arguments.ok_or_else(|| read::missing(format!("{at}.arguments")))?,
@@ -228,9 +196,9 @@ fn call(at: &str, entries: read::Entries<'_>, turns: &mut Vec<Turn>) -> Result<(
     // A turn is what a model said and called before it was answered; here its items stand apart.
     match turns.last_mut() {
         Some(turn) if turn.role == Role::Assistant => turn.calls.push(call),
-        _ => turns.push(Turn {
+        _ => turns.push(Message {
             calls: vec![call],
-            ..Turn::of(Role::Assistant, Vec::new())
+            ..Message::new(Role::Assistant, Vec::new())
         }),
     }
     Ok(())
@@ -240,7 +208,7 @@ fn output(
     body: &Bytes,
     at: &str,
     entries: read::Entries<'_>,
-    turns: &mut Vec<Turn>,
+    turns: &mut Vec<Message>,
 ) -> Result<(), InvalidRequest> {
     let (mut id, mut output) = (None, None);
     let id_at = format!("{at}.call_id");
@@ -260,9 +228,9 @@ fn output(
     }
     let param = format!("{at}.output");
     let output = output.ok_or_else(|| read::missing(&param))?;
-    turns.push(Turn {
+    turns.push(Message {
         call_id: Some(id),
-        ..Turn::of(Role::Tool, parts(body, &param, output, Role::Tool)?)
+        ..Message::new(Role::Tool, parts(body, &param, output, Role::Tool)?)
     });
     Ok(())
 }

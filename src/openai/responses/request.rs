@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{
     fields::{FIELDS, nothing},
-    input::{self, Turn},
+    input,
     text::{self, ReasoningConfig, TextConfig},
     tools::{self, Choice, FunctionTool},
 };
@@ -13,7 +13,7 @@ use crate::openai::{
     InvalidRequest,
     fields::{Rule, check_accepted},
     json::Json,
-    message::{Part, Role},
+    message::{Message, Part, Role},
     read,
     request::{ServiceTier, parse_tier},
     sampling::{MAX_TOP_LOGPROBS, PROBABILITY, TEMPERATURE},
@@ -26,7 +26,7 @@ pub struct ResponsesRequest {
     /// The model's name as the client calls it.
     pub model: String,
     /// The conversation, the instructions first; never empty.
-    pub turns: Vec<Turn>,
+    pub turns: Vec<Message>,
     /// What the conversation begins with.
     pub instructions: Option<String>,
     /// Longest answer, in tokens, thoughts included; at least 1.
@@ -73,7 +73,7 @@ pub struct Labels {
 #[derive(Default)]
 struct Draft {
     model: Option<String>,
-    input: Option<Vec<Turn>>,
+    input: Option<Vec<Message>>,
     instructions: Option<String>,
     max_output_tokens: Option<usize>,
     temperature: Option<f64>,
@@ -185,7 +185,7 @@ impl Draft {
         }
         self.tool_choice.check(&self.tools)?;
         let instructions = self.instructions.clone();
-        let first = instructions.map(|text| Turn::of(Role::System, vec![Part::Text(text)]));
+        let first = instructions.map(|text| Message::new(Role::System, vec![Part::Text(text)]));
         let logprobs = self.include_logprobs || self.top_logprobs > 0;
         Ok(ResponsesRequest {
             model,
