@@ -9,7 +9,7 @@ use super::{
     report::{Percentiles, PointReport, Report, point::LoadReport},
     table,
 };
-use axis::{Axis, short};
+use axis::{Axis, short, unit};
 
 const SIZE: (u32, u32) = (1280, 900);
 const HEADER: i32 = 92;
@@ -139,15 +139,6 @@ fn words(area: &Area<'_>, text: &str, at: (i32, i32), size: u32, color: RGBColor
     let style = ("sans-serif", size).into_font().color(&color);
     area.draw(&Text::new(text.to_string(), at, style))?;
     Ok(())
-}
-
-/// The unit of times up to `high` ms, and what divides them.
-fn unit(high: f64) -> (&'static str, f64) {
-    if high >= 10_000.0 {
-        ("s", 1e3)
-    } else {
-        ("ms", 1.0)
-    }
 }
 
 fn distributions(point: &PointReport) -> Vec<Panel> {

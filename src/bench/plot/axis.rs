@@ -155,6 +155,15 @@ fn round_up(value: f64) -> f64 {
     factors.into_iter().find(enough).unwrap_or(10.0) * power
 }
 
+/// The unit of times up to `high` ms, and what divides them.
+pub fn unit(high: f64) -> (&'static str, f64) {
+    if high >= 10_000.0 {
+        ("s", 1e3)
+    } else {
+        ("ms", 1.0)
+    }
+}
+
 /// A number without needless digits.
 pub fn short(value: f64) -> String {
     let magnitude = value.abs();

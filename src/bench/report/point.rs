@@ -300,12 +300,7 @@ impl PointReport {
                 prompt_tokens_per_s: per_second(tally.prompt_tokens),
             },
             goodput,
-            latency_ms: Latencies {
-                ttft: Percentiles::of(&tally.ttft),
-                inter_token: Percentiles::of(&tally.inter_token),
-                tpot: Percentiles::of(&tally.tpot),
-                e2e: Percentiles::of(&tally.e2e),
-            },
+            latency_ms: latencies(tally),
             from_send_ms: FromSend {
                 ttft: Percentiles::of(&tally.ttft_from_send),
                 e2e: Percentiles::of(&tally.e2e_from_send),
@@ -323,6 +318,15 @@ impl PointReport {
                 e2e: tally.e2e.curve(),
             },
         }
+    }
+}
+
+fn latencies(tally: &Tally) -> Latencies {
+    Latencies {
+        ttft: Percentiles::of(&tally.ttft),
+        inter_token: Percentiles::of(&tally.inter_token),
+        tpot: Percentiles::of(&tally.tpot),
+        e2e: Percentiles::of(&tally.e2e),
     }
 }
 
