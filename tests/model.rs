@@ -12,6 +12,8 @@ mod faults;
 mod fidelity;
 #[path = "model/hostile.rs"]
 mod hostile;
+#[path = "model/replicas.rs"]
+mod replicas;
 
 use std::{path::Path, sync::Arc};
 
