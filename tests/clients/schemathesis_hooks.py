@@ -86,9 +86,13 @@ def put_right_tools(body):
 
 
 def put_right_prompt(body):
-    """Tokens are the model's, and prompts times `n` no more than the bound of each."""
+    """Prompts are not empty, tokens are the model's, and prompts times `n` no more than the bound of each."""
     prompt = body.get("prompt")
+    # Many models begin a text with nothing of their own, so that none leaves nothing to go on from.
+    if prompt == "":
+        body["prompt"] = "a"
     if isinstance(prompt, list):
+        prompt[:] = ["a" if each == "" else each for each in prompt]
         tokens = [each for each in [prompt, *prompt] if isinstance(each, list)]
         for ids in tokens:
             ids[:] = [each if isinstance(each, (str, list)) else int(each) % VOCABULARY for each in ids]

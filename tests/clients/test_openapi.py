@@ -20,7 +20,7 @@ HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 CHECKS = ["not_a_server_error", "status_code_conformance", "response_schema_conformance", "content_type_conformance"]
 SECONDS = 25
 # What asks the model, and the part of the requests that follow the document which must be answered.
-# The rest is refused for what no schema says: a prompt without a token, too many images.
+# The rest is refused for what no schema says, such as too many images.
 ASKED = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/models/{model}:predict"]
 ANSWERED = 0.6
 EXAMPLES = 12
