@@ -3,11 +3,12 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/porthole-target
 
 .PHONY: test bench soak fuzz
 
-# Installs what the tests need and runs them all. The second line uses the binary that the first
+# Installs what the tests need and runs them all. The lines after the first use the binary that it
 # built for its own tests.
 test:
 	cargo test --release --locked
 	bash tests/clients/run.sh $(CARGO_TARGET_DIR)/release/porthole
+	bash tests/models/run.sh $(CARGO_TARGET_DIR)/release/porthole
 
 # Two hundred clients for SOAK_SECONDS (ten minutes where nothing is said).
 soak:
