@@ -10,6 +10,7 @@ test:
 	bash tests/clients/run.sh $(CARGO_TARGET_DIR)/release/porthole
 	bash tests/observability/run.sh $(CARGO_TARGET_DIR)/release/porthole
 	bash tests/kubernetes/run.sh $(CARGO_TARGET_DIR)/release/porthole
+	bash tests/models/run.sh $(CARGO_TARGET_DIR)/release/porthole
 
 # Two hundred clients for SOAK_SECONDS (ten minutes where nothing is said).
 soak:

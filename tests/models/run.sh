@@ -41,7 +41,7 @@ if [ ! -f "$venv/.installed-for" ] || [ "$(cat "$venv/.installed-for")" != "$wan
   "$venv/bin/python" "$here/cpu_torch.py"
   printf '%s' "$wanted" >"$venv/.installed-for"
 fi
-models=$("$venv/bin/python" "$here/build.py" | tee /dev/stderr | tail -n 1)
+models=$("$venv/bin/python" "$here/build.py" | tee >(cat >&2) | tail -n 1)
 
 # --- The server ------------------------------------------------------------------------------
 
