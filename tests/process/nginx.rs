@@ -114,7 +114,7 @@ impl Drop for Nginx {
 /// The shipped configuration with a test's ports, paths and servers.
 fn configuration(servers: &[&str], folder: &tempfile::TempDir, port: u16, tls_port: u16) -> String {
     let folder = folder.path().display();
-    let shipped = "server porthole:8080 max_fails=3 fail_timeout=5s;";
+    let shipped = "server porthole:8080 max_fails=3 fail_timeout=2s;";
     let servers: Vec<String> = servers
         .iter()
         .map(|base| shipped.replace("porthole:8080", base.trim_start_matches("http://")))
