@@ -143,7 +143,12 @@ async fn no_stream_is_lost_in_ten_rolling_restarts() {
     }
     let whole = whole.load(Ordering::SeqCst);
     println!("{whole} streams whole, {} broken", broken.len());
-    assert!(broken.is_empty(), "{} broken: {:?}", broken.len(), broken[0]);
+    assert!(
+        broken.is_empty(),
+        "{} broken: {:?}",
+        broken.len(),
+        broken[0]
+    );
     assert!(whole > CLIENTS * 2, "only {whole} streams");
 }
 
