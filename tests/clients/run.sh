@@ -145,6 +145,7 @@ export PORTHOLE_TEST_KEY PORTHOLE_TEST_BRISK_KEY PORTHOLE_TEST_SINGLE_KEY PORTHO
   PORTHOLE__IMAGES__ALLOWED_PORTS="[80, 443, $images_port]" \
   PORTHOLE__SERVER__CORS_ORIGINS='["https://app.example.com"]' \
   PORTHOLE__LIMITS__MAX_QUEUE_LENGTH=200 \
+  PORTHOLE__SERVER__DRAIN_DELAY=0 \
   PORTHOLE__LOG__FILTER=porthole=trace,info \
   "$binary" >"$work/audit.log" 2>"$work/server.log") &
 server=$!
