@@ -8,7 +8,7 @@
 //!   one screen;
 //! - [`routes`] and [`middleware`] speak HTTP, with [`sse`], [`state`] and [`error`] below them;
 //! - [`engine`], [`media`], [`admission`], [`lifecycle`], [`limits`] and [`metrics`] do the work and know nothing of HTTP;
-//! - [`bench`] is a client, and needs no more than [`config`];
+//! - [`mod@bench`] is a client, and needs no more than [`config`];
 //! - [`openai`] (the wire vocabulary), [`caller`] and [`config`] are leaves.
 //!
 //! # Invariants
