@@ -294,3 +294,21 @@ async fn it_ends_while_it_still_loads() {
     assert_eq!(server.ended().await, Some(0));
     assert!(started.elapsed() < Duration::from_secs(10));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_ends_where_redis_is_away() {
+    let mut keys = Keys::new();
+    keys.create("app", &["--rpm", "100"]);
+    let nobody = format!("redis://127.0.0.1:{}", process::redis_server::free_port());
+    let settings = [
+        ("PORTHOLE__LIMITS__REDIS_URL", nobody.as_str()),
+        ("PORTHOLE__LIMITS__ON_REDIS_ERROR", "local"),
+    ];
+    let mut server = Server::start(&keys, &settings).await;
+    let asked = stream(&Client::new(), &server.base, &keys.of["app"], &case(false)).await;
+    assert_eq!(asked, Outcome::Whole);
+    server.signal("INT");
+    let started = Instant::now();
+    assert_eq!(server.ended().await, Some(0));
+    assert!(started.elapsed() < Duration::from_secs(20));
+}

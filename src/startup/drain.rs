@@ -14,6 +14,8 @@ use crate::{config::Config, lifecycle::Phase, state::AppState};
 
 /// How long those whose answers are ended may take to read that.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long the keepers of the limits' counts may take: Redis may be away.
+const COUNTED: Duration = Duration::from_secs(5);
 /// How long the audit log's reader may take.
 const AUDIT_WRITTEN: Duration = Duration::from_secs(2);
 
@@ -59,7 +61,9 @@ impl Handle {
                 tracing::warn!("ending: connections are broken off");
             }
         }
-        state.limiter.flush().await;
+        if timeout(COUNTED, state.limiter.flush()).await.is_err() {
+            tracing::warn!("ending: what the last answers cost could not be told to Redis");
+        }
         state.audit.flush(AUDIT_WRITTEN).await;
         lifecycle.go_on_to(Phase::Ended);
     }
