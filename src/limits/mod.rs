@@ -275,11 +275,16 @@ impl Limiter {
     }
 
     /// Waits until Redis, where it counts, was told of all that ended so far and of the requests
-    /// that are still inside; and until the counts that the file keeps are in it.
+    /// that are still inside.
     pub async fn flush(&self) {
         if let Some(redis) = &self.redis {
             redis.flush(true).await;
         }
+    }
+
+    /// Before the process ends: the same, and waits until the counts that the file keeps are in it.
+    pub async fn finish(&self) {
+        self.flush().await;
         self.local.flush().await;
     }
 

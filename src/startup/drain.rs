@@ -61,7 +61,7 @@ impl Handle {
                 tracing::warn!("ending: connections are broken off");
             }
         }
-        if timeout(COUNTED, state.limiter.flush()).await.is_err() {
+        if timeout(COUNTED, state.limiter.finish()).await.is_err() {
             tracing::warn!("ending: what the last answers cost could not be told to Redis");
         }
         state.audit.flush(AUDIT_WRITTEN).await;
