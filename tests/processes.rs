@@ -14,6 +14,9 @@ use process::{Keys, Server, redis_server::RedisServer};
 use reqwest::Client;
 use serde_json::json;
 
+/// One test at a time: each has processes of its own, which share the machine as it is.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 async fn ask(base: &str, key: &str) -> u16 {
     let body = json!({"model": "demo", "max_completion_tokens": 2, "messages": [{"role": "user", "content": "Hi"}]});
     let url = format!("{base}/v1/chat/completions");
@@ -49,6 +52,7 @@ async fn two(keys: &Keys, redis: &RedisServer, on_error: &str) -> [Server; 2] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_give_one_quota() {
+    let _alone = ALONE.lock().await;
     let mut keys = Keys::new();
     keys.create("partner", &["--rpm", "20"]);
     keys.create("other", &["--rpm", "20"]);
@@ -123,11 +127,13 @@ async fn up_becomes(servers: &[Server; 2], expected: f64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_counts_for_itself_while_redis_is_away() {
+    let _alone = ALONE.lock().await;
     outage("local", 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_with_limits_is_served_while_redis_is_away_if_so_configured() {
+    let _alone = ALONE.lock().await;
     outage("deny", 503).await;
 }
 
@@ -144,6 +150,7 @@ fn noise(bytes: u32) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_large_bodies_at_once_are_bounded_and_memory_comes_back() {
+    let _alone = ALONE.lock().await;
     let mut keys = Keys::new();
     for name in ["a", "b", "c"] {
         keys.create(name, &[]);

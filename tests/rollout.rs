@@ -21,6 +21,9 @@ const RESTARTS: usize = 10;
 /// Between a server that is ready and the end of the next, as nginx.conf asks for.
 const BETWEEN: Duration = Duration::from_secs(3);
 
+/// One test at a time: each has processes of its own, which share the machine as it is.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A question of the reference, and its answer.
 fn case(longest: bool) -> (Value, String) {
     let file: Value =
@@ -96,6 +99,7 @@ async fn two(keys: &Keys) -> [Server; 2] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_stream_is_lost_in_ten_rolling_restarts() {
+    let _alone = ALONE.lock().await;
     let mut keys = Keys::new();
     keys.create("app", &[]);
     let mut servers = two(&keys).await;
@@ -172,6 +176,7 @@ async fn tells_that_it_ends(server: &Server) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_a_server_is_killed_its_clients_know_and_others_notice_nothing() {
+    let _alone = ALONE.lock().await;
     let mut keys = Keys::new();
     keys.create("app", &[]);
     let mut servers = two(&keys).await;
@@ -219,6 +224,7 @@ async fn when_a_server_is_killed_its_clients_know_and_others_notice_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_configuration_is_taken_on_and_a_broken_one_is_not() {
+    let _alone = ALONE.lock().await;
     let mut keys = Keys::new();
     keys.create("app", &[]);
     let file = keys.folder.path().join("config.toml");
@@ -265,6 +271,7 @@ async fn a_changed_configuration_is_taken_on_and_a_broken_one_is_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_cannot_be_loaded_ends_the_process_with_a_code_of_its_own() {
+    let _alone = ALONE.lock().await;
     let keys = Keys::new();
     let settings = [
         ("PORTHOLE__MODEL__ID", "models/none"),
@@ -278,6 +285,7 @@ async fn a_model_that_cannot_be_loaded_ends_the_process_with_a_code_of_its_own()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_ends_while_it_still_loads() {
+    let _alone = ALONE.lock().await;
     let keys = Keys::new();
     let mut server = Server::launch(&keys, &[]);
     let client = Client::new();
@@ -297,6 +305,7 @@ async fn it_ends_while_it_still_loads() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_ends_where_redis_is_away() {
+    let _alone = ALONE.lock().await;
     let mut keys = Keys::new();
     keys.create("app", &["--rpm", "100"]);
     let nobody = format!("redis://127.0.0.1:{}", process::redis_server::free_port());
