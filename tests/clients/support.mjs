@@ -53,9 +53,10 @@ export function request(c, more = {}, urlOf = dataUrl) {
 async function metrics() {
   const text = await (await fetch(METRICS_URL)).text();
   return (name) => {
-    const line = text.split('\n').find((l) => l.startsWith(name + ' '));
-    assert.ok(line, `/metrics has no ${name}`);
-    return Number(line.split(' ')[1]);
+    // Over all its labels.
+    const lines = text.split('\n').filter((l) => l.startsWith(name + ' ') || l.startsWith(name + '{'));
+    assert.ok(lines.length > 0, `/metrics has no ${name}`);
+    return lines.reduce((sum, l) => sum + Number(l.slice(l.lastIndexOf(' ') + 1)), 0);
   };
 }
 

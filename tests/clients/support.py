@@ -93,12 +93,12 @@ def dry_run(client, **arguments):
 
 
 def metric(metric_name):
-    """A metric's present value."""
+    """A metric's present value, over all its labels."""
     with urllib.request.urlopen(METRICS_URL, timeout=5) as response:
-        for line in response.read().decode().splitlines():
-            if line.startswith(metric_name + " "):
-                return float(line.split()[1])
-    raise AssertionError(f"/metrics has no {metric_name}")
+        lines = response.read().decode().splitlines()
+    values = [float(line.split()[-1]) for line in lines if line.startswith((metric_name + " ", metric_name + "{"))]
+    assert values, f"/metrics has no {metric_name}"
+    return sum(values)
 
 
 def at_work():
