@@ -43,7 +43,10 @@ trap 'rm -rf "$work"' EXIT
 
 from_debian() {
   mkdir -p "$work/new/root" "$work/debs"
-  (cd "$work/debs" && apt-get download nginx libpcre2-8-0 libssl3 zlib1g libcrypt1) || return 1
+  local packages='nginx libpcre2-8-0 libssl3 zlib1g libcrypt1'
+  # A new machine may not know what there is yet.
+  # shellcheck disable=SC2086
+  (cd "$work/debs" && { apt-get download $packages || { apt-get update && apt-get download $packages; }; }) || return 1
   local deb
   for deb in "$work"/debs/*.deb; do
     dpkg -x "$deb" "$work/new/root" || return 1
